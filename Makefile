@@ -1,0 +1,42 @@
+# Two commands: `make quickstart` and `make test`. Everything they need goes into .venv.
+#
+# PIP_FLAGS is passed to pip: the README says what to put there for a PyTorch without CUDA.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP_FLAGS ?=
+
+.PHONY: quickstart test slow-test check clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/scratchlm quickstart --out runs/quickstart
+
+test: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+slow-test: $(VENV)/.installed-test
+	$(PIP) install -q -c constraints.txt wandb swanlab
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: $(VENV)/bin/python constraints.txt
+	$(PIP) install -q $(PIP_FLAGS) -c constraints.txt torch numpy
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(PIP) install -q $(PIP_FLAGS) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.torch pyproject.toml
+	$(PIP) install -q $(PIP_FLAGS) -c constraints.txt -e ".[test]"
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

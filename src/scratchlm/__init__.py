@@ -1,0 +1,38 @@
+"""Build your own language model from scratch: text, tokenizer, training, a model that talks.
+
+Every verb of the command line is a function here. Nothing is loaded before it is used, so that
+`import scratchlm` takes no time and works where PyTorch is absent.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, which cannot see through the table below
+    from scratchlm.recipes.tokenizer import compare as compare_tokenizers  # noqa: F401
+    from scratchlm.recipes.tokenizer import open_tokenizer as open_tokenizer
+    from scratchlm.recipes.tokenizer import train as train_tokenizer  # noqa: F401
+    from scratchlm.tokenizer.config import TokenizerConfig as TokenizerConfig
+    from scratchlm.tokenizer.tokenizer import Tokenizer as Tokenizer
+
+__version__ = "0.1.0"
+
+_HOMES = {  # public name -> module:name
+    "Tokenizer": "tokenizer.tokenizer:Tokenizer",
+    "TokenizerConfig": "tokenizer.config:TokenizerConfig",
+    "compare_tokenizers": "recipes.tokenizer:compare",
+    "open_tokenizer": "recipes.tokenizer:open_tokenizer",
+    "train_tokenizer": "recipes.tokenizer:train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scratchlm' has no attribute {name!r}")
+    module, its_name = _HOMES[name].split(":")
+    value = getattr(importlib.import_module(f"scratchlm.{module}"), its_name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*sorted(_HOMES), "__doc__", "__version__"]

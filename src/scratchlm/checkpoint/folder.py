@@ -1,0 +1,201 @@
+"""A model is an ordinary Hugging Face folder: what we save, `transformers` loads, and the reverse.
+
+    config.json              the sizes, in the words of the family (`checkpoint/names.py`)
+    model.safetensors        the weights; several files with an index are read too
+    tokenizer.json ...       the tokenizer, where there is one
+    generation_config.json   which tokens begin and end a text
+    manifest.json            ours: sizes and SHA-256 of the others, written last
+
+Nothing here is a pickle, and a file that lies about its size costs an error, not memory.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from scratchlm.base.errors import CheckpointError
+from scratchlm.base.files import (
+    MANIFEST,
+    read_manifest,
+    replace_folder,
+    write_json,
+    write_manifest,
+)
+from scratchlm.checkpoint.names import Row, match_weights, read_config, weight_rows, write_config
+from scratchlm.checkpoint.weights import WEIGHTS, Weights, open_weights, read_table
+from scratchlm.model.config import ModelConfig
+from scratchlm.model.transformer import Transformer
+from scratchlm.tokenizer.tokenizer import Tokenizer
+
+FORMAT = "scratchlm model"
+VERSION = 1
+CONFIG = "config.json"
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def save_model(
+    folder: Path,
+    model: Transformer,
+    tokenizer: Tokenizer | None,
+    *,
+    dtype: torch.dtype | None = None,
+    facts: dict[str, Any] | None = None,
+) -> None:
+    """Write a model folder, whole or not at all; an older one of that name is replaced.
+
+    dtype    what the weights are stored in; None: as they are
+    facts    kept in the manifest: anything JSON can hold
+    raises   CheckpointError when the tokenizer has more tokens than the model
+    """
+
+    def fill(partial: Path) -> None:
+        write_model_files(partial, model, tokenizer, dtype=dtype)
+        write_manifest(partial, FORMAT, VERSION, **(facts or {}))
+
+    replace_folder(folder, fill)
+
+
+def write_model_files(
+    folder: Path,
+    model: Transformer,
+    tokenizer: Tokenizer | None,
+    *,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write the files of a model folder, all but the manifest, into a folder that exists."""
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, model.config)
+        tokenizer.save(folder)
+    special = {  # null said aloud: to transformers an absent id means its class's default
+        f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in ("bos", "eos", "pad")
+    }
+    dtype = dtype or model.embedding.weight.dtype
+    stored = str(dtype).removeprefix("torch.")
+    names = {"dtype": stored, "torch_dtype": stored}  # the second for transformers before 4.56
+    write_json(folder / CONFIG, {**write_config(model.config), **special, **names})
+    write_json(folder / "generation_config.json", special)
+    save_file(_their_weights(model, dtype), folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """The shape of the model in a folder, from its config.json; dropout is 0.
+
+    raises   CheckpointError when it is not a model folder or not a model that we compute
+    """
+    return read_config(read_table(folder / CONFIG), str(folder / CONFIG))
+
+
+def load_model(
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str | None = None,
+    dropout: float = 0.0,
+) -> Transformer:
+    """Load a model folder, ours or one from the Hugging Face hub, in evaluation mode.
+
+    dtype    of the weights in memory: float32, bfloat16, float16; None: what config.json says, or
+             failing that what the embedding is stored in
+    dropout  for training on; the files say nothing reliable about it
+    raises   CheckpointError for files that are missing, damaged (held against the manifest, where
+             there is one), or do not fit together
+
+    Memory: the model and one tensor. Time: checking SHA-256 takes about 0.6 s per GB.
+    """
+    folder = Path(folder)
+    values = read_table(folder / CONFIG)
+    config = replace(read_config(values, str(folder / CONFIG)), dropout=dropout)
+    if (folder / MANIFEST).is_file():
+        read_manifest(folder, FORMAT, VERSION)
+    with open_weights(folder) as weights:
+        rows = match_weights(config, weights.names, str(folder))
+        model = _without_memory(config)
+        _check_shapes(model, rows, weights)
+        chosen = _dtype(dtype or values.get("dtype") or values.get("torch_dtype"), rows, weights)
+        state = {row.ours: weights.read(row, device, chosen) for row in rows}
+    if config.tie_embeddings:
+        head = state.setdefault("head.weight", state["embedding.weight"])
+        if not torch.equal(head, state["embedding.weight"]):
+            raise CheckpointError(
+                f"{folder} ties the head to the embedding (tie_word_embeddings) but stores another "
+                "head: set tie_word_embeddings to false in config.json if that head is meant."
+            )
+    model.load_state_dict(state, assign=True)
+    if config.tie_embeddings:  # assigning gave each name a parameter of its own
+        model.head.weight = model.embedding.weight
+    return model.to(device).eval()
+
+
+def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer of a model folder.
+
+    raises   CheckpointError when there is none, it is damaged, or has more tokens than the model
+    """
+    tokenizer = Tokenizer.load(folder)
+    check_vocabulary(tokenizer, config)
+    return tokenizer
+
+
+def check_vocabulary(tokenizer: Tokenizer, config: ModelConfig) -> None:
+    """Refuse a tokenizer with more tokens than the model; fewer are fine (a padded embedding)."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+            f"{config.vocab_size} (model.vocab_size): they do not belong together."
+        )
+
+
+def _their_weights(model: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights under their names, on the CPU; copies only where a rule or dtype asks for one."""
+    ours = dict(model.named_parameters(remove_duplicate=False))
+    pieces: dict[str, list[Tensor]] = {}
+    transposed = set()
+    for row in weight_rows(model.config):
+        pieces.setdefault(row.theirs, []).append(ours[row.ours].detach().to("cpu", dtype))
+        if row.transpose:
+            transposed.add(row.theirs)
+    theirs = {name: torch.cat(p) if len(p) > 1 else p[0] for name, p in pieces.items()}
+    return {n: (w.T if n in transposed else w).contiguous() for n, w in theirs.items()}
+
+
+def _without_memory(config: ModelConfig) -> Transformer:
+    """A model whose parameters have shapes but no numbers yet."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    # What is computed and not stored must be made again outside of the meta device.
+    steps = torch.arange(0, config.d_head, 2, dtype=torch.float32) / config.d_head
+    model.inv_freq = config.rope_theta**-steps
+    return model
+
+
+def _check_shapes(model: Transformer, rows: list[Row], weights: Weights) -> None:
+    """Hold every weight's shape against the model's before any memory is taken."""
+    ours = dict(model.named_parameters(remove_duplicate=False))
+    for row in rows:
+        expected, found = tuple(ours[row.ours].shape), weights.shape(row)
+        if expected != found:
+            raise CheckpointError(
+                f"{weights.where}: {row.theirs} gives {row.ours} the shape {found} where "
+                f"config.json asks for {expected}: one of the two was damaged or belongs elsewhere."
+            )
+
+
+def _dtype(chosen: Any, rows: list[Row], weights: Weights) -> torch.dtype:
+    """`chosen` as a dtype; where nothing was said, what the embedding is stored in."""
+    if chosen is None:
+        return weights.dtype_of(next(r.theirs for r in rows if r.ours == "embedding.weight"))
+    name = str(chosen).removeprefix("torch.")
+    if name not in DTYPES:
+        raise CheckpointError(
+            f"{weights.where}: dtype = {chosen!r} is not one of {', '.join(DTYPES)}."
+        )
+    return DTYPES[name]

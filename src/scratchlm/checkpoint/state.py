@@ -1,0 +1,201 @@
+"""Training states that cannot be lost: each is a model folder with the rest of the state beside.
+
+    run/checkpoints/step-00000200/    config.json, model.safetensors, ...   loads like any model
+                                      state.json, state.safetensors         the rest of the state
+                                      manifest.json                         written last
+    run/checkpoints/best.json         which one did best
+
+A kill, a full disk or a damaged file costs at most the checkpoint that was being written.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from scratchlm.base.errors import CheckpointError, ConfigError
+from scratchlm.base.files import (
+    read_json,
+    read_manifest,
+    replace_folder,
+    write_json,
+    write_manifest,
+)
+from scratchlm.base.log import warn, warn_once
+from scratchlm.checkpoint.folder import FORMAT, VERSION
+from scratchlm.checkpoint.values import TREE, Packed, pack, read_values
+
+_BEST = "best.json"
+
+
+class CheckpointStore:
+    """The checkpoints of one run, one folder a step; only one process may save at a time."""
+
+    def __init__(self, run: Path, *, keep_last: int = 2) -> None:
+        """Take the folder of a run, which need not exist yet.
+
+        keep_last    how many stay, the best one apart; at least 2, so that damage to the newest
+                     leaves one to go on from
+        """
+        if keep_last < 2:
+            raise ConfigError(
+                f"keep_last = {keep_last} must be at least 2: if the newest checkpoint is damaged, "
+                "the one before it must still be there."
+            )
+        self.folder = Path(run) / "checkpoints"
+        self.keep_last = keep_last
+
+    def save(
+        self,
+        step: int,
+        fill: Callable[[Path], None],
+        state: dict[str, Any],
+        *,
+        best: bool = False,
+    ) -> Path:
+        """Write the checkpoint of a step, read it again, and only then remove old ones.
+
+        fill      writes the model's files into the folder it is given (`write_model_files`)
+        state     nested dicts, lists and tuples of tensors, numbers, text, bool and None
+        best      also remember it as the best so far; it stays until another one is
+        returns   the checkpoint's folder
+        raises    CheckpointError when the disk is full or fails; what was saved before stays
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._tidy()
+        packed = pack(state)
+        self._require_space(step, packed)
+        folder = self.folder / _name(step)
+
+        def fill_all(partial: Path) -> None:
+            fill(partial)
+            packed.write(partial)
+            write_manifest(partial, FORMAT, VERSION)
+
+        try:
+            replace_folder(folder, fill_all)
+            read_manifest(folder, FORMAT, VERSION)
+            if best:
+                write_json(self.folder / _BEST, {"step": step, "folder": folder.name})
+        except (OSError, SafetensorError) as bad:
+            raise CheckpointError(
+                f"the checkpoint of step {step} could not be written to {self.folder}: {bad}; "
+                f"{_megabytes(shutil.disk_usage(self.folder).free)} are free. Earlier checkpoints "
+                "are untouched: make room and go on with --resume auto."
+            ) from bad
+        self._purge(step)
+        return folder
+
+    def newest(self) -> Path | None:
+        """The latest checkpoint that is whole; each damaged one is passed over with a warning."""
+        for folder in reversed(self._folders().values()):
+            if _is_whole(folder):
+                return folder
+        return None
+
+    def best(self) -> Path | None:
+        """The checkpoint that was saved as the best, if it is whole."""
+        try:
+            name = self._best_name()
+        except CheckpointError as bad:
+            warn(str(bad))
+            return None
+        return self.folder / name if name and _is_whole(self.folder / name) else None
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """The state that was saved, equal in every bit; tensors on the CPU.
+
+        raises   CheckpointError naming the file that is missing or damaged
+        """
+        read_manifest(folder, FORMAT, VERSION)
+        return read_values(folder)
+
+    def _folders(self) -> dict[int, Path]:
+        """All checkpoints, by step in order, damaged ones too."""
+        found = {path.name: path for path in self.folder.glob("step-*")}
+        for path in self.folder.glob(".step-*.retired"):  # killed while a step was saved again
+            found.setdefault(path.name[1:].removesuffix(".retired"), path)
+        steps = {step: path for name, path in found.items() if (step := _step(name)) is not None}
+        return dict(sorted(steps.items()))
+
+    def _best_name(self) -> str | None:
+        """The folder that best.json names; it names it twice, so that a flipped bit is seen."""
+        path = self.folder / _BEST
+        if not path.is_file():
+            return None
+        noted = read_json(path, CheckpointError)
+        if not isinstance(noted, dict) or noted.get("folder") != _name(noted.get("step")):
+            raise CheckpointError(f"{path} does not name a checkpoint: it was damaged.")
+        return noted["folder"]
+
+    def _tidy(self) -> None:
+        """Remove what killed saves and removals left; put back what a kill left half replaced."""
+        for path in self.folder.glob(".step-*"):
+            name, _, rest = path.name[1:].partition(".")
+            if rest == "retired" and not (self.folder / name).exists():
+                os.replace(path, self.folder / name)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _require_space(self, step: int, packed: Packed) -> None:
+        """Refuse to begin what cannot end: an AdamW state is two of its model's three parts."""
+        need = packed.n_bytes * 3 // 2
+        for folder in self._folders().values():
+            need = max(need, sum(path.stat().st_size for path in folder.iterdir()))
+        free = shutil.disk_usage(self.folder).free
+        if need > free:
+            raise CheckpointError(
+                f"disk full: the checkpoint of step {step} needs about {_megabytes(need)} in "
+                f"{self.folder}, and {_megabytes(free)} are free. Earlier checkpoints are "
+                "untouched: make room and go on with --resume auto."
+            )
+
+    def _purge(self, step: int) -> None:
+        """Remove the oldest up to `step`, all but the last few and the best."""
+        folders = self._folders()
+        later = [path.name for other, path in folders.items() if other > step]
+        if later:
+            warn_once(
+                f"{self.folder} holds checkpoints of later steps than {step}, the one just saved: "
+                f"{', '.join(later)}. They are damaged or of another course of this run, and "
+                "--resume auto takes the latest that is whole: move them away."
+            )
+        try:
+            best = self._best_name()
+        except CheckpointError as bad:
+            warn_once(f"{bad} No old checkpoint is removed, since any of them may be the best.")
+            return
+        until = [path for path in folders.values() if path.name not in later]
+        for path in until[: -self.keep_last]:
+            if path.name != best:
+                doomed = path.with_name(f".{path.name}.removed")
+                os.replace(path, doomed)  # so that a kill leaves no half of it under its name
+                shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _name(step: Any) -> str:
+    return f"step-{step:08d}" if type(step) is int else ""
+
+
+def _step(name: str) -> int | None:
+    """The step of a checkpoint's folder; None for any other name."""
+    digits = name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() and _name(int(digits)) == name else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file of a checkpoint is as it was written; says which one is not."""
+    try:
+        if TREE not in read_manifest(folder, FORMAT, VERSION)["files"]:
+            raise CheckpointError(f"{folder} is a model folder without a training state.")
+    except (CheckpointError, OSError) as bad:
+        warn(f"the checkpoint {folder.name} is passed over: {bad}")
+        return False
+    return True
+
+
+def _megabytes(n: int) -> str:
+    return f"{n / 1e6:,.1f} MB"

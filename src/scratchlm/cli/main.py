@@ -1,0 +1,116 @@
+"""`scratchlm VERB ...`: one table of verbs, each imported only when it is called.
+
+Exit status: 0 done; 2 something that the user can mend; 130 interrupted; 141 whoever read our
+output has left. Anything else is a bug of ours and shows its traceback.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, TextIO
+
+from scratchlm import __version__
+from scratchlm.base.config import nearest
+from scratchlm.base.errors import ConfigError, UserError
+from scratchlm.base.log import show_log
+
+if TYPE_CHECKING:
+    from scratchlm.cli.command import Command
+
+# verb -> (its Command, one line of help), in the order of the path from a text to a chat
+VERBS = {
+    "tokenizer train": ("tokenizer:Train", "learn a vocabulary from your text"),
+    "tokenizer encode": ("tokenizer:Encode", "text to ids, or to its pieces in colour"),
+    "tokenizer decode": ("tokenizer:Decode", "ids back to text"),
+    "tokenizer compare": ("tokenizer:Compare", "bytes per token and speed, side by side"),
+}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Do what the command line asks (None: this process's own) and return the exit status."""
+    words = list(sys.argv[1:] if words is None else words)
+    if verbose := "--verbose" in words:
+        words.remove("--verbose")
+    speak_utf8()
+    show_log()
+    try:
+        status = run(words)
+        sys.stdout.flush()  # here a reader who left can still be answered
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # What is left in the buffer goes nowhere, or Python would complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (UserError, OSError) as error:
+        if verbose:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(words: list[str]) -> int:
+    """Answer what is asked about scratchlm itself, or run one verb."""
+    family = [verb for verb in VERBS if words and verb.startswith(f"{words[0]} ")]
+    if words == ["--version"]:
+        print(f"scratchlm {__version__}")
+    elif not words or (family and len(words) == 1):
+        print_verbs(family or list(VERBS), sys.stderr)
+        return 2
+    elif words[0] in ("-h", "--help"):
+        print_verbs(list(VERBS), sys.stdout)
+    elif family and words[1] in ("-h", "--help"):
+        print_verbs(family, sys.stdout)
+    else:
+        parse(words).run()
+    return 0
+
+
+def parse(words: list[str]) -> "Command":
+    """The command that a command line means, ready to run; a wrong option ends the program."""
+    verb = find_verb(words)
+    return command_of(verb).parse(verb, words[len(verb.split()) :])
+
+
+def command_of(verb: str) -> "type[Command]":
+    """The class of a verb; its module is imported now."""
+    module, name = VERBS[verb][0].split(":")
+    command: type[Command] = getattr(importlib.import_module(f"scratchlm.cli.{module}"), name)
+    return command
+
+
+def find_verb(words: list[str]) -> str:
+    """The verb, of one word or two, that a command line begins with."""
+    for n_words in (2, 1):
+        if (verb := " ".join(words[:n_words])) in VERBS:
+            return verb
+    family = {verb for verb in VERBS if verb.startswith(f"{words[0]} ")}
+    unknown = " ".join(words[:2]) if family else words[0]
+    known = family or {verb.split()[0] for verb in VERBS}
+    raise ConfigError(f"there is no verb {unknown!r}.{nearest(unknown, known)}")
+
+
+def print_verbs(verbs: list[str], stream: TextIO) -> None:
+    """The help text of scratchlm as a whole, or of the verbs that share their first word."""
+    width = max(map(len, verbs))
+    print("usage: scratchlm VERB ...\n", file=stream)
+    print("Build your own language model from scratch.\n", file=stream)
+    for verb in verbs:
+        print(f"  {verb:{width}}  {VERBS[verb][1]}", file=stream)
+    print("\nscratchlm VERB --help   its options, with examples", file=stream)
+    print("scratchlm --version     the version of this program", file=stream)
+    print("... --verbose           the traceback with an error", file=stream)
+
+
+def speak_utf8() -> None:
+    """Windows gives pipes the encoding of a code page, which has no room for most languages."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's or a test's stream may lack it
+            stream.reconfigure(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""Texts that ship with the program, both in the public domain.
+
+shakespeare  "tiny shakespeare": parts of Shakespeare's plays, as Andrej Karpathy's char-rnn has
+             them (github.com/karpathy/char-rnn)
+tang         poems of the Complete Tang Poems, title, author and verses, in traditional characters, taken
+             from github.com/chinese-poetry/chinese-poetry (MIT)
+"""
+
+from pathlib import Path
+
+from scratchlm.base.errors import ConfigError
+
+PREFIX = "bundled:"
+NAMES = ("shakespeare", "tang")
+
+
+def resolve(path: str | Path) -> Path:
+    """`bundled:shakespeare` or `bundled:tang` as the file it stands for; other paths as they are.
+
+    raises   ConfigError for a bundled text that there is none of
+    """
+    text = str(path)
+    if not text.startswith(PREFIX):
+        return Path(path)
+    name = text.removeprefix(PREFIX)
+    if name not in NAMES:
+        raise ConfigError(f"{text} is not one of {', '.join(PREFIX + name for name in NAMES)}.")
+    return Path(__file__).parent / f"{name}.txt"

@@ -1,0 +1,302 @@
+"""Files to documents: plain text, JSON lines and Parquet, of any size and any encoding we know.
+
+Everything is read as a stream: memory holds one piece of a text file, one line of JSON or one
+batch of a Parquet column, whatever the size of the file.
+"""
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from scratchlm.base.errors import DataError, MissingExtraError
+from scratchlm.base.log import say, warn
+from scratchlm.corpus.encodings import NAMES, Errors, decode, detect
+from scratchlm.corpus.pieces import cut_pieces, split_documents
+
+Kind = Literal["text", "jsonl", "parquet"]
+KINDS: dict[str, Kind] = {
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".markdown": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+_COMPRESSED = ".gz"  # of text and JSON lines
+_MAX_LINE = 1 << 28  # characters of one JSON line, so that a wrong file cannot fill the memory
+_PARQUET_ROWS = 256  # rows of one batch
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text, or one piece of a long one.
+
+    id       names the document on every machine: the file's name and the line or row
+    source   the file's path
+    meta     what else the record says: the other keys of a JSON line
+    ends     False: the next Document goes on with the same text, under the same id
+    """
+
+    id: str
+    text: str
+    source: str
+    meta: dict[str, Any]
+    ends: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that can be read; `name` is its path below the folder that was asked for."""
+
+    path: Path
+    name: str
+    kind: Kind
+    n_bytes: int
+
+
+@dataclass
+class Tally:
+    """What was met while reading; filled by `read_documents`."""
+
+    n_documents: int = 0
+    n_empty: int = 0  # documents without text, left out
+    n_replaced: int = 0  # U+FFFD in the text, nearly all for bytes that could not be decoded
+    encodings: Counter[str] = field(default_factory=Counter)  # files of each
+    examples: dict[str, Path] = field(default_factory=dict)  # the first file of each encoding
+
+    def report(self) -> None:
+        """Say what was not plain: encodings other than UTF-8, empty documents, replacements."""
+        for codec, n_files in sorted(self.encodings.items()):
+            if codec != "utf-8":
+                say(f"{n_files} files read as {NAMES[codec]}, for example {self.examples[codec]}.")
+        if self.n_empty:
+            say(f"{self.n_empty} documents without text were left out.")
+        if self.n_replaced:
+            warn(f"{self.n_replaced} places could not be decoded and are U+FFFD now.")
+
+
+def find_files(paths: Sequence[Path | str]) -> list[SourceFile]:
+    """The readable files among `paths` and in the folders below them, in one order everywhere.
+
+    Hidden files and files of other kinds in a folder are counted in the log, not read.
+
+    raises   DataError for a path that does not exist, for a file of another kind that was named
+             itself, and when there is nothing to read
+    """
+    found: dict[Path, SourceFile] = {}
+    passed: Counter[str] = Counter()
+    for path in map(Path, paths):
+        if not path.exists():
+            raise DataError(f"{path} does not exist.")
+        for file in _files_below(path, passed) if path.is_dir() else [_named_file(path)]:
+            found.setdefault(file.path.resolve(), file)
+    if passed:
+        say(f"Passed over: {', '.join(f'{n} {what}' for what, n in sorted(passed.items()))}.")
+    if not found:
+        raise DataError(
+            f"there is no text in {', '.join(map(str, paths)) or 'an empty list of paths'}: "
+            f"no file ends in one of {_endings()}."
+        )
+    return sorted(found.values(), key=lambda file: file.name)
+
+
+def _named_file(path: Path) -> SourceFile:
+    kind = _kind_of(path)
+    if kind is None:
+        raise DataError(
+            f"{path} is not a kind of file that can be read: its name must end in one of "
+            f"{_endings()}. If it is plain text, rename it to end in .txt."
+        )
+    return SourceFile(path, path.name, kind, path.stat().st_size)
+
+
+def _files_below(folder: Path, passed: Counter[str]) -> Iterator[SourceFile]:
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder)
+        kind = _kind_of(path)
+        if not path.is_file():
+            continue
+        if any(part.startswith(".") for part in inside.parts):
+            passed["hidden"] += 1
+        elif kind is None:
+            passed[path.suffix.lower() or "without an ending"] += 1
+        else:
+            name = (folder.resolve().name / inside).as_posix()
+            yield SourceFile(path, name, kind, path.stat().st_size)
+
+
+def _kind_of(path: Path) -> Kind | None:
+    name = path.name.lower()
+    kind = KINDS.get(Path(name.removesuffix(_COMPRESSED)).suffix)
+    return None if kind == "parquet" and name.endswith(_COMPRESSED) else kind
+
+
+def _endings() -> str:
+    return f"{' '.join(KINDS)} (the text kinds and JSON lines also with {_COMPRESSED})"
+
+
+def read_documents(
+    files: Iterable[SourceFile],
+    *,
+    errors: Errors = "strict",
+    text_key: str = "text",
+    document_separator: str | None = None,
+    tally: Tally | None = None,
+) -> Iterator[Document]:
+    """The documents of all files, in order; a text of more than about 1 MB comes in pieces.
+
+    errors              "replace" puts U+FFFD in the place of what cannot be decoded
+    text_key            key of a JSON line, or column of a Parquet file, that holds the text
+    document_separator  what stands between the documents of a text file ("<|endoftext|>");
+                        None: a file is one document
+    raises              DataError naming the file and the byte, line or row
+    """
+    tally = tally if tally is not None else Tally()
+    for file in files:
+        if file.kind == "parquet":
+            records = _parquet_records(file, text_key)
+        elif file.kind == "jsonl":
+            records = _json_records(file, text_key, errors, tally)
+        else:
+            records = _text_records(file, errors, document_separator, tally)
+        yield from _documents(file, records, tally)
+
+
+# number in the file (None: the file is the document), text, what else is known, ends
+Record = tuple[int | None, str, dict[str, Any], bool]
+
+
+def _documents(file: SourceFile, records: Iterator[Record], tally: Tally) -> Iterator[Document]:
+    for number, text, meta, ends in records:
+        if not text:
+            tally.n_empty += 1
+            continue
+        tally.n_documents += ends
+        name = file.name if number is None else f"{file.name}:{number}"
+        yield Document(name, text, str(file.path), meta, ends)
+
+
+def _text_records(
+    file: SourceFile, errors: Errors, separator: str | None, tally: Tally
+) -> Iterator[Record]:
+    number = 1
+    for text, ends in cut_pieces(split_documents(_texts(file, errors, tally), separator)):
+        yield number if separator else None, text, {}, ends
+        number += ends
+
+
+def _texts(file: SourceFile, errors: Errors, tally: Tally) -> Iterator[str]:
+    """A file's decoded text in parts of about 1 MB."""
+    try:
+        with _open(file.path) as opened:
+            codec = detect(opened, file.path)
+            tally.encodings[codec] += 1
+            tally.examples.setdefault(codec, file.path)
+            for text in decode(opened, file.path, codec, errors):
+                if errors == "replace":
+                    tally.n_replaced += text.count("\ufffd")
+                yield text
+    except (EOFError, gzip.BadGzipFile, zlib.error) as bad:
+        raise DataError(f"{file.path} is not a whole gzip file ({bad}). Fetch it again.") from None
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.name.lower().endswith(_COMPRESSED):
+        return cast(BinaryIO, gzip.open(path, "rb"))  # it has every method that is used here
+    return open(path, "rb")
+
+
+def _json_records(
+    file: SourceFile, text_key: str, errors: Errors, tally: Tally
+) -> Iterator[Record]:
+    for number, line in enumerate(_lines(file, errors, tally), start=1):
+        if not line.strip():
+            continue
+        record = _parse_line(line, f"{file.path}, line {number}", text_key)
+        whole = _without_surrogates(record.pop(text_key), file, number, errors, tally)
+        for text, ends in cut_pieces([(whole, True)]):
+            yield number, text, record, ends
+
+
+def _lines(file: SourceFile, errors: Errors, tally: Tally) -> Iterator[str]:
+    held = ""
+    for text in _texts(file, errors, tally):
+        *lines, held = (held + text).split("\n")  # not splitlines: JSON may hold U+2028
+        yield from lines
+        if len(held) > _MAX_LINE:
+            raise DataError(
+                f"{file.path} has a line of over {_MAX_LINE} characters: not JSON lines."
+            )
+    yield held
+
+
+def _parse_line(line: str, place: str, text_key: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as bad:
+        raise DataError(f"{place}: not valid JSON ({bad}).") from None
+    if not isinstance(record, dict):
+        raise DataError(f'{place}: not a JSON object like {{"{text_key}": "..."}}.')
+    if not isinstance(record.get(text_key), str):
+        fault = f"is not text but {record[text_key]!r:.40}" if text_key in record else "is missing"
+        raise DataError(
+            f"{place}: the key {text_key!r} {fault}. The line has the keys "
+            f"{', '.join(map(repr, record)) or '(none)'}; set text_key to the one that holds text."
+        )
+    return record
+
+
+def _without_surrogates(
+    text: str, file: SourceFile, number: int, errors: Errors, tally: Tally
+) -> str:
+    """JSON can spell half of a character pair ("\\ud800"), which is no text in any encoding."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as bad:
+        if errors == "strict":
+            raise DataError(
+                f"{file.path}, line {number}: {text[bad.start]!r} at character {bad.start} is half "
+                'of a surrogate pair. Mend the line, or use errors = "replace".'
+            ) from None
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        tally.n_replaced += text.count("\ufffd")
+    return text
+
+
+def _parquet_records(file: SourceFile, text_key: str) -> Iterator[Record]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise MissingExtraError("pyarrow", "parquet", f"Reading {file.path.name}") from None
+    try:
+        with parquet.ParquetFile(file.path) as table:
+            columns = table.schema_arrow.names
+            if text_key not in columns:
+                raise DataError(
+                    f"{file.path} has no column {text_key!r}; it has {', '.join(columns)}. Set "
+                    "text_key to the one that holds the text."
+                )
+            number = 0
+            for batch in table.iter_batches(_PARQUET_ROWS, columns=[text_key]):
+                for value in batch.column(0):
+                    number += 1
+                    yield from _parquet_row(file, number, value.as_py())
+    except pyarrow.ArrowException as bad:
+        raise DataError(f"{file.path} cannot be read as Parquet ({bad}). Fetch it again.") from None
+
+
+def _parquet_row(file: SourceFile, number: int, text: object) -> Iterator[Record]:
+    if text is not None and not isinstance(text, str):
+        raise DataError(
+            f"{file.path}, row {number}: the column holds {type(text).__name__}, not text. Set "
+            "text_key to the column that holds the text."
+        )
+    for piece, ends in cut_pieces([(text or "", True)]):
+        yield number, piece, {}, ends

@@ -1,0 +1,60 @@
+"""Held-out loss: how well a model foretells text that it has not seen."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from scratchlm.data.rows import IGNORE
+from scratchlm.model.transformer import Transformer
+from scratchlm.training.objectives import TokenBatch, count_targets, next_token_total
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A sum of nats with its counts.
+
+    n_bytes  UTF-8 bytes that the targets stand for; 0 where the tokenizer is not known
+    """
+
+    nats: float
+    n_targets: int
+    n_bytes: int
+
+    @property
+    def loss_nats(self) -> float:
+        """Mean nats per token."""
+        return self.nats / max(1, self.n_targets)
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Bits per byte of text: comparable between tokenizers."""
+        return self.nats / math.log(2) / self.n_bytes if self.n_bytes else None
+
+
+@torch.inference_mode()
+def held_out_loss(
+    model: Transformer, batches: Iterable[TokenBatch], byte_lengths: np.ndarray | None = None
+) -> HeldOut:
+    """The loss over `batches`, each target counted once; dropout is off meanwhile.
+
+    byte_lengths  (V,) int64, bytes of each id: `Tokenizer.byte_lengths()`
+    """
+    device = next(model.parameters()).device
+    nats, n_targets, n_bytes = 0.0, 0, 0
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            tokens, targets = batch.tokens.to(device), batch.targets.to(device)
+            segments = None if batch.segments is None else batch.segments.to(device)
+            nats += next_token_total(model, tokens, targets, segments).item()
+            n_targets += count_targets(batch.targets)
+            if byte_lengths is not None:
+                kept = batch.targets[batch.targets != IGNORE].numpy()
+                n_bytes += int(byte_lengths[kept].sum())
+    finally:
+        model.train(was_training)
+    return HeldOut(nats, n_targets, n_bytes)

@@ -1,0 +1,300 @@
+"""The one model: a decoder-only transformer whose parts are chosen by its family.
+
+    tokens (B, T) -> embedding (B, T, D) -> n_layers x Block (B, T, D) -> norm -> logits (B, T, V)
+
+Families differ in data only (`model/config.py`): there is no decision by name here. Weights keep the
+dtype they were made or loaded in; `compute_dtype` is what they are multiplied in, so that training in
+bfloat16 keeps float32 weights and needs no autocast.
+"""
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scratchlm.model.attention import attend
+from scratchlm.model.cache import KVCache
+from scratchlm.model.config import ModelConfig
+from scratchlm.model.dropout import dropout
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` that multiplies in the dtype of its input, whatever its weights are kept in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension (arXiv:1910.07467)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size) -> (..., size); the mean is taken in float32."""
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` in the dtype of its input (arXiv:1607.06450)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size) -> (..., size)."""
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (x[i], x[i + Dh/2]) by its position's angle (RoPE, arXiv:2104.09864).
+
+    x         (B, T, H, Dh)          Dh even
+    cos, sin  (B or 1, T, 1, Dh/2)   of position * theta ** (-2i / Dh), radians
+    returns   (B, T, H, Dh)          pair lengths unchanged
+
+    Halves are split front/back like the Llama and Qwen checkpoints on the Hugging Face hub, not
+    even/odd like the paper: mixing the two up loads without error and talks nonsense.
+    """
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with grouped key/value heads (arXiv:2305.13245)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        parts = config.parts
+        d_q, d_kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
+        self.d_head = config.d_head
+        self.drop = config.dropout
+        self.q = Linear(config.d_model, d_q, bias=parts.bias)
+        self.k = Linear(config.d_model, d_kv, bias=parts.bias)
+        self.v = Linear(config.d_model, d_kv, bias=parts.bias)
+        self.out = Linear(d_q, config.d_model, bias=parts.bias)
+        self.q_norm = RMSNorm(config.d_head, config.norm_eps) if parts.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.d_head, config.norm_eps) if parts.qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, where: "Where", cache: KVCache | None, layer: int) -> Tensor:
+        """(B, T, D) -> (B, T, D); `cache` is read and extended, at `layer`."""
+        B, T, _ = x.shape
+        q = self.q_norm(self.q(x).view(B, T, -1, self.d_head))                # (B, T, H, Dh)
+        k = self.k_norm(self.k(x).view(B, T, -1, self.d_head))                # (B, T, K, Dh)
+        v = self.v(x).view(B, T, -1, self.d_head).transpose(1, 2)             # (B, K, T, Dh)
+        if where.angles is not None:
+            q, k = rotate(q, *where.angles), rotate(k, *where.angles)
+        q, k = q.transpose(1, 2), k.transpose(1, 2)                           # (B, H or K, T, Dh)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)                                  # (B, K, S, Dh)
+        drop = self.drop if self.training else 0.0
+        y = attend(q, k, v, where.mask, causal=where.causal, drop=drop)       # (B, H, T, Dh)
+        return self.out(y.transpose(1, 2).reshape(B, T, -1))                  # (B, T, D)
+
+
+class GELUFeedForward(nn.Module):
+    """W2 gelu(W1 x), GELU in its tanh form (arXiv:1606.08415), as GPT-2 has it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = Linear(config.d_model, config.d_ff, bias=config.parts.bias)
+        self.down = Linear(config.d_ff, config.d_model, bias=config.parts.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class SwiGLUFeedForward(nn.Module):
+    """W2 (silu(Wg x) * W1 x) (arXiv:2002.05202), as Llama has it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = Linear(config.d_model, config.d_ff, bias=config.parts.bias)
+        self.up = Linear(config.d_model, config.d_ff, bias=config.parts.bias)
+        self.down = Linear(config.d_ff, config.d_model, bias=config.parts.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+NORMS = {"layernorm": LayerNorm, "rmsnorm": RMSNorm}
+FFNS = {"gelu": GELUFeedForward, "swiglu": SwiGLUFeedForward}
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + ffn(norm(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        parts = config.parts
+        self.drop = config.dropout
+        self.attention_norm = NORMS[parts.norm](config.d_model, config.norm_eps)
+        self.attention = Attention(config)
+        self.ffn_norm = NORMS[parts.norm](config.d_model, config.norm_eps)
+        self.ffn = FFNS[parts.ffn](config)
+
+    def forward(self, x: Tensor, where: "Where", cache: KVCache | None, layer: int) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = x + self._dropped(self.attention(self.attention_norm(x), where, cache, layer))
+        return x + self._dropped(self.ffn(self.ffn_norm(x)))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return dropout(x, self.drop) if self.training and self.drop else x
+
+
+class Where:
+    """Where the tokens stand and what they may look at: made once, read by every block.
+
+    angles  (cos, sin), each (B or 1, T, 1, Dh/2), or None without RoPE
+    mask    bool, broadcast to (B, 1, T, S), or None
+    causal  True when the mask is the plain triangle
+    """
+
+    __slots__ = ("angles", "causal", "mask")
+
+    def __init__(
+        self, angles: tuple[Tensor, Tensor] | None, mask: Tensor | None, causal: bool
+    ) -> None:
+        self.angles = angles
+        self.mask = mask
+        self.causal = causal
+
+
+class Transformer(nn.Module):
+    """A decoder-only language model.
+
+    config         its shape; `config.vocab_size` must be set
+    compute_dtype  what activations are; None: the dtype of the weights
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        assert config.vocab_size > 0, "the caller sets vocab_size from the tokenizer"
+        parts = config.parts
+        self.config = config
+        self.compute_dtype: torch.dtype | None = None
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        if parts.position == "learned":
+            self.positions = nn.Embedding(config.max_seq_len, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = NORMS[parts.norm](config.d_model, config.norm_eps)
+        self.head = Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+        steps = torch.arange(0, config.d_head, 2, dtype=torch.float32) / config.d_head
+        self.register_buffer("inv_freq", config.rope_theta**-steps, persistent=False)
+
+    def forward(
+        self, tokens: Tensor, *, segments: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Logits of the token after each one: `tokens` (B, T) int64 -> (B, T, V).
+
+        segments   (B, T) int64 or None: tokens see only tokens of their own number
+        cache      read and extended by T tokens; the caller then calls `cache.advance`
+        """
+        return self.head(self.hidden(tokens, segments=segments, cache=cache))
+
+    def hidden(
+        self, tokens: Tensor, *, segments: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """What the head reads: (B, T) int64 -> (B, T, D) after the last norm."""
+        dtype = self.compute_dtype or self.embedding.weight.dtype
+        positions = self._positions(tokens, segments, cache)
+        x = self.embedding(tokens)                                            # (B, T, D)
+        if self.config.parts.position == "learned":
+            x = x + self.positions(positions)
+        x = x.to(dtype)
+        if self.training and self.config.dropout:
+            x = dropout(x, self.config.dropout)
+        where = self._where(tokens, positions, segments, cache, dtype)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, where, cache, layer)
+        return self.norm(x)
+
+    def _positions(
+        self, tokens: Tensor, segments: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        """(B or 1, T) int64: counted from the start of each segment, or after the cache."""
+        if cache is not None:
+            return cache.positions(tokens.shape[1])
+        steps = torch.arange(tokens.shape[1], device=tokens.device)[None]     # (1, T)
+        if segments is None:
+            return steps
+        starts = torch.ones_like(segments, dtype=torch.bool)
+        starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+        return steps - (steps * starts).cummax(dim=1).values
+
+    def _where(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        segments: Tensor | None,
+        cache: KVCache | None,
+        dtype: torch.dtype,
+    ) -> Where:
+        angles = None
+        if self.config.parts.position == "rope":
+            phase = (positions[..., None].float() * self.inv_freq)[:, :, None]  # (B, T, 1, Dh/2)
+            angles = (phase.cos().to(dtype), phase.sin().to(dtype))
+        if cache is not None:
+            return Where(angles, cache.mask(tokens.shape[1]), causal=False)
+        if segments is None:
+            return Where(angles, None, causal=True)
+        same = segments[:, None, :, None] == segments[:, None, None, :]       # (B, 1, T, T)
+        return Where(angles, same.tril(), causal=False)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Draw every weight anew, in place.
+
+        init = "paper"   normal(0, .02); output projections of each block divided by
+                         sqrt(2 n_layers) (GPT-2, section 2.3; Llama and Qwen publish no other)
+        init = "zero"    hidden matrices uniform with variance 1 / fan-in, output projections and an
+                         untied head zero, so that each block starts as the identity, which a larger
+                         learning rate and Muon like (arXiv:2203.03466)
+        """
+        zero = self.config.init == "zero"
+        for name, weight in self.named_parameters():
+            if name.endswith("bias"):
+                weight.zero_()
+            elif weight.ndim == 1:
+                weight.fill_(1.0)
+            elif name.endswith(("out.weight", "down.weight")):
+                std = 0.0 if zero else 0.02 / math.sqrt(2 * self.config.n_layers)
+                weight.normal_(0.0, std, generator=generator)
+            elif name.startswith("blocks.") and zero:
+                bound = math.sqrt(3 / weight.shape[1])
+                weight.uniform_(-bound, bound, generator=generator)
+            else:
+                std = 0.0 if zero and name == "head.weight" else 0.02
+                weight.normal_(0.0, std, generator=generator)
+
+    def set_dropout(self, p: float) -> None:
+        """Zero a share `p` of activations in training from now on (a loaded model has none)."""
+        self.config = dataclasses.replace(self.config, dropout=p)
+        for block in self.blocks:
+            block.drop = block.attention.drop = p
+
+    def n_parameters(self) -> int:
+        """How many numbers are learned; a tied matrix counts once."""
+        return sum(weight.numel() for weight in self.parameters())
+
+    def flops_per_token(self, T: int) -> float:
+        """Floating-point operations of one training token at context T, forward and backward.
+
+        Six for each weight of a matrix product, and 12 n_layers n_heads Dh T for attention, counted
+        whole (arXiv:2204.02311, appendix B); the embedding look-up is free.
+        """
+        c = self.config
+        matrices = sum(w.numel() for n, w in self.named_parameters() if w.ndim == 2)
+        matrices -= sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Embedding))
+        if c.tie_embeddings:
+            matrices += self.head.weight.numel()
+        return 6 * matrices + 12 * c.n_layers * c.n_heads * c.d_head * T

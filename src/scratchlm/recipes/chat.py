@@ -1,0 +1,163 @@
+"""Talk to a model in the terminal: `scratchlm chat`."""
+
+import sys
+import tomllib
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+
+from scratchlm.base.config import to_dict
+from scratchlm.base.errors import ConfigError, DataError, UserError
+from scratchlm.base.files import write_text
+from scratchlm.base.log import warn
+from scratchlm.base.runtime import cache_folder
+from scratchlm.generation.sampling import Sampling, sampling_of
+from scratchlm.generation.sequence import Request
+from scratchlm.recipes.load import LanguageModel
+
+HELP = """\
+Write a beginning, and the model goes on. The text grows: what you write next is set on a new line
+behind it, and Enter alone lets the model go on by itself.
+
+  /reset              forget the text and begin a new one
+  /set                show the settings
+  /set NAME VALUE     change one, such as: /set temperature 0.5
+  /save FILE          write the text so far to a file
+  /help               this
+  quit                leave; so do /quit and Ctrl-D. Ctrl-C stops the present answer only"""
+
+
+def chat(model: LanguageModel, sampling: Sampling | None = None) -> None:
+    """Read lines from standard input, continue them on standard output, until `quit` or its end.
+
+    A terminal gets line editing, arrow keys and a history that is kept between sessions; a pipe is
+    read line by line.
+    """
+    print(first_line(model))
+    session = Session(model, sampling or Sampling())
+    read = terminal_reader() if sys.stdin.isatty() else input
+    while True:
+        try:
+            line = read()
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            print("quit, or Ctrl-D, leaves.")
+            continue
+        except UnicodeDecodeError as error:
+            raise DataError(f"standard input is not UTF-8 at byte {error.start}.") from None
+        if line.strip() in ("quit", "/quit"):
+            return
+        try:
+            session.answer(line)
+        except UserError as error:
+            print(f"error: {error}")
+
+
+def first_line(model: LanguageModel) -> str:
+    """What kind of model this is, and what it will therefore do."""
+    kind = "This is a base model"
+    if model.folder and (model.folder / "chat_template.jinja").is_file():
+        kind = "This model has a chat template, which scratchlm does not use yet"
+    return f"{kind}: it continues your text, it does not answer. /help lists the commands."
+
+
+def terminal_reader() -> Callable[[], str]:
+    """Line editing with arrow keys; what was typed before is kept in the user's cache folder."""
+    history: History = InMemoryHistory()
+    file = cache_folder() / "chat_history"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        history = FileHistory(str(file))
+    except OSError as error:
+        warn(f"{file} cannot be written ({error.strerror}): this session's history is not kept.")
+    session: PromptSession[str] = PromptSession("> ", history=history)
+    return session.prompt
+
+
+class Session:
+    """One growing text, written by the user and the model in turns."""
+
+    def __init__(self, model: LanguageModel, sampling: Sampling) -> None:
+        self.model = model
+        self.sampling = sampling
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new text."""
+        self.ids: list[int] = []
+        self.text = ""
+
+    def answer(self, line: str) -> None:
+        """Obey a command, or continue the text with this line behind it.
+
+        raises   UserError for what cannot be done; the text is then as before
+        """
+        word, _, rest = line.strip().partition(" ")
+        commands: dict[str, Callable[[str], None]] = {
+            "/help": lambda _: print(HELP),
+            "/reset": lambda _: self.reset(),
+            "/set": self.set,
+            "/save": self.save,
+        }
+        if word in commands:
+            commands[word](rest.strip())
+        elif word.startswith("/"):
+            raise ConfigError(f"there is no command {word}. /help lists them.")
+        else:
+            self.go_on(line)
+
+    def set(self, words: str) -> None:
+        """Change a setting: "temperature 0.5"; without words, show them all."""
+        name, _, value = words.partition(" ")
+        if name:
+            self.sampling = sampling_of({**to_dict(self.sampling), name: parse(value.strip())})
+        for setting, now in vars(self.sampling).items():
+            if name in ("", setting):
+                print(f"{setting} = {now}")
+
+    def save(self, path: str) -> None:
+        """Write the text so far to a file."""
+        if not path:
+            raise ConfigError("/save needs the name of a file: /save story.txt")
+        try:
+            write_text(Path(path), self.text)
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error.strerror}.") from None
+        print(f"saved {len(self.text)} characters to {path}")
+
+    def go_on(self, line: str) -> None:
+        """Put a line behind the text and let the model write; Ctrl-C ends its part."""
+        self.ids, self.text = self._with(line)
+        request = Request(tuple(self.ids), self.sampling, window=True)
+        with closing(self.model.engine.stream(request)) as tokens, suppress(KeyboardInterrupt):
+            for token in tokens:
+                self.ids.append(token.id)
+                self.text += token.text
+                print(token.text, end="", flush=True)
+        print()
+
+    def _with(self, line: str) -> tuple[list[int], str]:
+        """The ids and the text with a line behind them, on a line of its own."""
+        if not self.ids:
+            return self.model.prompt_ids(line), line
+        tokenizer = self.model.required_tokenizer
+        starts = self.ids[-1] == tokenizer.eos_id
+        if line and self.text and not starts and not self.text.endswith("\n"):
+            line = "\n" + line
+        return self.ids + tokenizer.encode(line, continues=not starts), self.text + line
+
+
+def parse(value: str) -> Any:
+    """A setting as it is typed: a number or list as in TOML, `none`, or else plain text."""
+    if value == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value

@@ -1,0 +1,84 @@
+"""The settings of a pretraining run: one TOML file, one table for each part."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scratchlm.base.config import to_dict
+from scratchlm.base.errors import ConfigError
+from scratchlm.data.loader import DataConfig
+from scratchlm.model.config import ModelConfig
+from scratchlm.recipes.prepare import PrepareConfig
+from scratchlm.tokenizer.config import TokenizerConfig
+from scratchlm.training.optimizers import OptimConfig, ScheduleConfig
+from scratchlm.training.trainer import TrainConfig
+
+CONFIG = "config.toml"
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Text to prepare first, when data.sources names no shards."""
+
+    paths: tuple[str, ...] = ()  # files and folders; bundled:shakespeare and bundled:tang ship
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run. A resumed run must have the same, but for train.steps."""
+
+    text: TextConfig = field(default_factory=TextConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if not self.data.sources and not self.text.paths:
+            raise ConfigError(
+                "there is nothing to train on: set text.paths to files or folders of text, or "
+                "data.sources to folders that `scratchlm prepare` made."
+            )
+        if self.data.seq_len > self.model.max_seq_len:
+            raise ConfigError(
+                f"data.seq_len = {self.data.seq_len} is longer than model.max_seq_len = "
+                f"{self.model.max_seq_len}. Raise the second or lower the first."
+            )
+
+    def replace(self, section: str, **values: Any) -> "RunConfig":
+        """A copy with settings of one section changed: `config.replace("train", steps=200)`."""
+        part = dataclasses.replace(getattr(self, section), **values)
+        return dataclasses.replace(self, **{section: part})
+
+
+# What may differ when a run goes on: how long, how often it is looked at, and where data lies.
+_FREE = {
+    "train.steps", "train.eval_every", "train.eval_batches", "train.sample_every",
+    "train.sample_prompt", "train.sample_tokens", "train.save_every", "train.keep_last",
+    "train.patience", "train.track", "data.workers",
+}  # fmt: skip
+
+
+def check_same(before: RunConfig, now: RunConfig, folder: Path) -> None:
+    """Refuse to go on with a run under settings that would make it another one."""
+    old, new = _flat(to_dict(before)), _flat(to_dict(now))
+    for key in sorted(old.keys() | new.keys()):
+        if key not in _FREE and old.get(key) != new.get(key):
+            raise ConfigError(
+                f"{folder} was begun with {key} = {old.get(key)!r}, now it is {new.get(key)!r}: "
+                "it cannot go on exactly. Set it back, or begin a new run with another --out."
+            )
+
+
+def _flat(values: dict[str, Any], at: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{at}{key}."))
+        else:
+            flat[at + key] = value
+    return flat

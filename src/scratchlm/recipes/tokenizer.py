@@ -1,0 +1,161 @@
+"""Tokenizers over files: train one on folders of text, encode and decode, compare (stage 4)."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scratchlm.base.errors import ConfigError, DataError
+from scratchlm.base.log import say
+from scratchlm.base.progress import Progress
+from scratchlm.corpus import bundled
+from scratchlm.corpus.encodings import Errors
+from scratchlm.corpus.read import Document, SourceFile, Tally, find_files, read_documents
+from scratchlm.tokenizer import compare as comparing
+from scratchlm.tokenizer import sentencepiece
+from scratchlm.tokenizer import train as training
+from scratchlm.tokenizer.config import TokenizerConfig
+from scratchlm.tokenizer.gpt2 import gpt2_tokenizer
+from scratchlm.tokenizer.tokenizer import Tokenizer
+
+GPT2 = "gpt2"
+FILES = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tokenizer.vocab"}
+
+
+def open_tokenizer(name: str | Path) -> Tokenizer:
+    """The tokenizer in a folder, of a tokenizer.json, or of a SentencePiece .model file.
+
+    name     a path, or "gpt2" for OpenAI's vocabulary, which ships with the program (a folder
+             of that name is ./gpt2)
+    raises   CheckpointError for a path that holds no tokenizer
+    """
+    if str(name) == GPT2:
+        return gpt2_tokenizer()
+    path = Path(name)
+    return sentencepiece.from_model_file(path) if path.suffix == ".model" else Tokenizer.load(path)
+
+
+def train(
+    paths: Sequence[Path | str],
+    config: TokenizerConfig | None = None,
+    *,
+    out: Path | str | None = None,
+    errors: Errors = "strict",
+    text_key: str = "text",
+    document_separator: str | None = None,
+) -> Tokenizer:
+    """Learn a tokenizer from files and folders of text, read as a stream.
+
+    out      the folder to save it in; None keeps it in memory only
+    errors, text_key, document_separator    see `corpus.read.read_documents`
+
+    raises   DataError for text that cannot be read; ConfigError for an `out` that holds other
+             things than a tokenizer, and for a vocabulary larger than the text allows
+    """
+    config = config or TokenizerConfig()
+    if out is not None:
+        _check_free(Path(out))
+    files = [] if config.kind == GPT2 else find_files([bundled.resolve(path) for path in paths])
+    tally = Tally()
+    documents = read_documents(
+        files,
+        errors=errors,
+        text_key=text_key,
+        document_separator=document_separator,
+        tally=tally,
+    )
+    with Progress("learning the vocabulary", _total(files)) as progress:
+        texts = (document.text for document in documents)
+        tokenizer = training.train_tokenizer(texts, config, progress.update)
+    tally.report()
+    if out is not None:
+        _save(tokenizer, Path(out))
+    return tokenizer
+
+
+def encode(
+    path: Path | str,
+    tokenizer: Tokenizer,
+    *,
+    bos: bool = False,
+    eos: bool = False,
+    allowed_special: bool = False,
+    strict: bool = False,
+) -> Iterator[list[int]]:
+    """The ids of each document of a file, in turn; the options are those of `Tokenizer.encode`."""
+    tokens: list[int] = []
+    begun = False
+    for document in read_documents(find_files([bundled.resolve(path)])):
+        tokens += tokenizer.encode(
+            document.text,
+            bos=bos and not begun,
+            eos=eos and document.ends,
+            allowed_special=allowed_special,
+            continues=begun,
+            strict=strict,
+        )
+        begun = not document.ends
+        if document.ends:
+            yield tokens
+            tokens = []
+
+
+def decode(ids: str, tokenizer: Tokenizer, *, skip_special: bool = False) -> str:
+    """The text of ids that are written as numbers with white space or commas between them.
+
+    raises   DataError naming the word that is not a number, or the id outside the vocabulary
+    """
+    tokens = []
+    for position, word in enumerate(ids.replace(",", " ").split(), start=1):
+        if not word.isdecimal():
+            raise DataError(f"word {position} of the ids is {word!r}, not a number.")
+        tokens.append(int(word))
+    return tokenizer.decode(tokens, skip_special=skip_special)
+
+
+def compare(
+    names: Sequence[str | Path], path: Path | str, *, max_bytes: int = 10_000_000
+) -> list[comparing.Comparison]:
+    """How several tokenizers do on the text of one file or folder.
+
+    names      as `open_tokenizer` takes them
+    max_bytes  of text to read at most; says so when there is more
+    """
+    text = _head(read_documents(find_files([bundled.resolve(path)])), max_bytes)
+    return comparing.compare({str(name): open_tokenizer(name) for name in names}, text)
+
+
+def _head(documents: Iterator[Document], max_bytes: int) -> str:
+    texts: list[str] = []
+    n_bytes = 0
+    for document in documents:
+        texts.append(document.text)
+        n_bytes += len(document.text.encode())
+        if n_bytes >= max_bytes:
+            say(f"compared on the first {n_bytes / 1e6:.1f} MB of the text")
+            break
+    return "".join(texts)
+
+
+def _total(files: list[SourceFile]) -> int | None:
+    """Bytes to read; None where compressed files hide how much text there is."""
+    if any(file.kind == "parquet" or file.path.suffix == ".gz" for file in files):
+        return None
+    return sum(file.n_bytes for file in files)
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder whose other contents, such as a model, belong to another tokenizer."""
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file. Name a folder for the tokenizer.")
+    others = sorted(path.name for path in folder.glob("*") if path.name not in FILES)
+    if others:
+        raise ConfigError(
+            f"{folder} holds other things than a tokenizer ({', '.join(others[:3])}), which may "
+            "depend on the one they were made with. Name a new or empty folder."
+        )
+
+
+def _save(tokenizer: Tokenizer, folder: Path) -> None:
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)  # a .model of before would travel along
+    tokenizer.save(folder)
+    say(f"{folder}: {tokenizer.kind} tokenizer with {tokenizer.vocab_size:,} ids")

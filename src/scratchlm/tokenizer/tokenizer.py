@@ -1,0 +1,305 @@
+"""One class for every kind of tokenizer: text <-> ids, one tokenizer.json (stage 4)."""
+
+import functools
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from tokenizers import Tokenizer as Backend
+
+from scratchlm.base.errors import CheckpointError, ConfigError, DataError
+from scratchlm.base.files import read_json, write_json, write_text, write_whole
+from scratchlm.base.log import say
+from scratchlm.tokenizer.definition import (
+    Definition,
+    build_backend,
+    canonical_text,
+    component_types,
+    markers_as_text,
+    no_panic,
+    pieces_of,
+    read_definition,
+    without_prefix,
+)
+from scratchlm.tokenizer.stream import StreamDecoder
+from scratchlm.tokenizer.words import SEGMENTERS
+
+_FILE = "tokenizer.json"
+_CONFIG_FILE = "tokenizer_config.json"
+_COMPANIONS = ("tokenizer.model", "tokenizer.vocab")  # SentencePiece's own files
+
+
+class Tokenizer:
+    """Text <-> ids by the rules of one tokenizer.json.
+
+    kind             see TokenizerConfig.kind; "foreign" for a tokenizer made by another tool
+    vocab_size       ids are in [0, vocab_size)
+    hash             SHA-256 of the tokenizer.json that `save` writes, in hexadecimal
+    special_tokens   control tokens by name; text never encodes to one unless it is allowed
+    bos_id, eos_id, pad_id, unk_id    None where the tokenizer has no such token
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        config: dict[str, Any],
+        companions: dict[str, bytes] | None = None,
+        source: str = _FILE,
+    ) -> None:
+        """Take a checked definition and the contents of tokenizer_config.json.
+
+        companions   further files to keep beside tokenizer.json, by name
+        source       what messages call the definition, a path where there is one
+        """
+        self._definition = definition
+        self._config = config
+        self._companions = companions or {}
+        self._source = source
+        self.kind: str = config.get("scratchlm", {}).get("kind", "foreign")
+        self.hash = hashlib.sha256(canonical_text(definition).encode()).hexdigest()
+        vocab = self._backend(allowed_special=False, continues=False).get_vocab()
+        self._pieces = pieces_of(definition, vocab, source)
+        self.vocab_size = len(self._pieces)
+        self.special_tokens: dict[str, int] = {
+            token["content"]: vocab[token["content"]]
+            for token in definition.get("added_tokens") or []
+            if not token["content"].isspace()
+        }
+        self.bos_id = self._role("bos_token", vocab)
+        self.eos_id = self._role("eos_token", vocab)
+        self.pad_id = self._role("pad_token", vocab)
+        self.unk_id = self._role("unk_token", vocab)
+        self._segmenter = SEGMENTERS.get(self.kind)
+        self._words = {word: i for word, i in vocab.items() if word not in self.special_tokens}
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.kind}, {self.vocab_size} ids, {self.hash[:8]})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tokenizer, (self._definition, self._config, self._companions, self._source)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Open a tokenizer.json, or the folder (any Hugging Face model folder) that holds one.
+
+        raises   CheckpointError naming the file that is missing, damaged or not understood
+        """
+        path = Path(path)
+        file = path / _FILE if path.is_dir() else path
+        definition = read_definition(file)
+        config_file = file.with_name(_CONFIG_FILE)
+        config = read_json(config_file, CheckpointError) if config_file.is_file() else {}
+        if not isinstance(config, dict) or not isinstance(config.get("scratchlm", {}), dict):
+            raise CheckpointError(f"{config_file} is not a tokenizer_config.json: it was damaged.")
+        companions = {
+            name: beside.read_bytes()
+            for name in _COMPANIONS
+            if (beside := file.with_name(name)).is_file()
+        }
+        return cls(definition, config, companions, str(file))
+
+    def save(self, folder: Path | str) -> None:
+        """Write tokenizer.json, tokenizer_config.json and the companions into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / _FILE, canonical_text(self._definition))
+        write_json(folder / _CONFIG_FILE, self._config)
+        for name, content in self._companions.items():
+            with write_whole(folder / name) as file:
+                file.write(content)
+        if note := self._config.get("scratchlm", {}).get("note"):
+            say(f"{folder / _FILE}: {note}")
+
+    def encode(
+        self,
+        text: str,
+        *,
+        bos: bool = False,
+        eos: bool = False,
+        allowed_special: bool = False,
+        continues: bool = False,
+        strict: bool = False,
+    ) -> list[int]:
+        """The ids of a text.
+
+        bos, eos          put the beginning or end token around it
+        allowed_special   names of control tokens in the text become their ids, not plain text
+        continues         the text goes on from an earlier piece of the same document, cut after
+                          a line end: SentencePiece then puts no space before it
+        strict            a word outside the vocabulary is an error instead of the unknown token
+
+        raises   DataError for a lone surrogate, a character that a character tokenizer does not
+                 have, an unknown word if strict; ConfigError for bos or eos without such a token
+        """
+        tokens = self._encode(text, allowed_special, continues, strict)
+        if bos:
+            tokens.insert(0, self._required(self.bos_id, "bos"))
+        if eos:
+            tokens.append(self._required(self.eos_id, "eos"))
+        return tokens
+
+    def encode_batch(
+        self,
+        texts: Sequence[str],
+        *,
+        allowed_special: bool = False,
+        continues: Sequence[bool] | None = None,
+    ) -> list[list[int]]:
+        """The ids of many texts, faster than one by one; `continues` says it for each text."""
+        flags = continues or [False] * len(texts)
+        if self._segmenter:
+            return [self._encode(text, allowed_special, False, False) for text in texts]
+        tokens: list[list[int]] = [[]] * len(texts)
+        for flag in set(flags):
+            chosen = [i for i in range(len(texts)) if flags[i] == flag]
+            for i in chosen:
+                _refuse_surrogates(texts[i])
+            backend = self._backend(allowed_special, flag)
+            with self._no_panic():
+                encodings = backend.encode_batch_fast(
+                    [texts[i] for i in chosen], add_special_tokens=False
+                )
+            for i, encoding in zip(chosen, encodings, strict=True):
+                tokens[i] = encoding.ids
+        return tokens
+
+    def decode(
+        self, ids: Sequence[int], *, skip_special: bool = False, continues: bool = False
+    ) -> str:
+        """The text of ids; bytes that form no character become U+FFFD.
+
+        skip_special   leave control tokens out
+        continues      keep the leading space that SentencePiece would have put there itself
+        raises         DataError for an id outside the vocabulary
+        """
+        control = set(self.special_tokens.values()) if skip_special else set()
+        stream = self.stream(continues=continues)
+        return "".join(stream.push(i) for i in ids if i not in control) + stream.flush()
+
+    def stream(self, *, continues: bool = False) -> StreamDecoder:
+        """Decode ids one by one; `continues` as in `decode` (the ids follow a prompt)."""
+        gap = self._segmenter.gap if self._segmenter else None
+        return StreamDecoder(self._pieces, gap, drop_space=self._has_prefix and not continues)
+
+    def joint(self) -> list[int]:
+        """What stands between two documents: the end token, or an empty line (characters).
+
+        Empty for a tokenizer that has neither an end token nor the line end.
+        """
+        if self.eos_id is not None:
+            return [self.eos_id]
+        return [self._words["\n"]] * 2 if self.kind == "char" and "\n" in self._words else []
+
+    def byte_lengths(self) -> np.ndarray:
+        """(vocab_size,) int64: UTF-8 bytes that each id stands for, 0 for control tokens."""
+        lengths = np.array([len(piece) for piece in self._pieces], dtype=np.int64)
+        lengths[list(self.special_tokens.values())] = 0
+        return lengths
+
+    def pieces(self) -> list[bytes]:
+        """The bytes of each id: a part of a character where a character has several ids."""
+        return list(self._pieces)
+
+    def _encode(
+        self, text: str, allowed_special: bool, continues: bool, strict: bool
+    ) -> list[int]:
+        _refuse_surrogates(text)
+        if self._segmenter:
+            return self._encode_pieces(text, allowed_special, strict)
+        with self._no_panic():
+            backend = self._backend(allowed_special, continues)
+            tokens: list[int] = backend.encode(text, add_special_tokens=False).ids
+        if strict and self.unk_id in tokens:
+            raise DataError("the text has characters that are not in the vocabulary.")
+        return tokens
+
+    def _encode_pieces(self, text: str, allowed_special: bool, strict: bool) -> list[int]:
+        """Encode by looking up each character or word."""
+        assert self._segmenter
+        if allowed_special and self.special_tokens:
+            names = "|".join(re.escape(name) for name in self.special_tokens)
+            tokens: list[int] = []
+            for part in re.split(f"({names})", text):
+                special = self.special_tokens.get(part)
+                rest = self._encode_pieces(part, False, strict) if special is None else [special]
+                tokens += rest
+            return tokens
+        pieces = self._segmenter.split(text)
+        if self.unk_id is not None and not strict:
+            unknown, find = self.unk_id, self._words.get
+            return [find(piece, unknown) for piece in pieces]
+        try:
+            return [self._words[piece] for piece in pieces]
+        except KeyError as missing:
+            self._refuse_piece(missing.args[0], text)
+
+    def _refuse_piece(self, piece: str, text: str) -> NoReturn:
+        where = f"at position {text.index(piece)} is not among the {self.vocab_size} ids"
+        if self.kind == "char":
+            raise DataError(
+                f"character {piece!r} (U+{ord(piece):04X}) {where} of this character tokenizer. "
+                "Train it on text that has the character, or use a kind that writes any text, "
+                "such as bpe."
+            )
+        raise DataError(f"word {piece!r} {where} of this tokenizer, and strict is set.")
+
+    @functools.cached_property
+    def _backends(self) -> dict[tuple[bool, bool], Backend]:
+        return {}
+
+    def _backend(self, allowed_special: bool, continues: bool) -> Backend:
+        """The library's tokenizer with these two switches, which it can only hold one way."""
+        key = allowed_special, continues and self._has_prefix
+        if key not in self._backends:
+            definition = self._definition if allowed_special else markers_as_text(self._definition)
+            definition = without_prefix(definition) if key[1] else definition
+            backend = build_backend(definition, self._source)
+            backend.encode_special_tokens = not allowed_special
+            self._backends[key] = backend
+        return self._backends[key]
+
+    @functools.cached_property
+    def _has_prefix(self) -> bool:
+        """Whether a space is put before every text, as SentencePiece does."""
+        return without_prefix(self._definition) != {
+            "normalizer": None,
+            "pre_tokenizer": None,
+            **self._definition,
+        } and bool(component_types(self._definition.get("decoder")) & {"Strip", "Metaspace"})
+
+    def _no_panic(self) -> Any:
+        return no_panic(DataError, f"{self._source} failed to encode the text")
+
+    def _role(self, name: str, vocab: dict[str, int]) -> int | None:
+        value = self._config.get(name)
+        token = value.get("content") if isinstance(value, dict) else value
+        if token is None:
+            return None
+        if token not in vocab:
+            raise CheckpointError(
+                f"{self._source} has no token {token!r}, which {_CONFIG_FILE} beside it names as "
+                f"{name}: the two files are not of one tokenizer."
+            )
+        return vocab[token]
+
+    def _required(self, token: int | None, name: str) -> int:
+        if token is None:
+            raise ConfigError(
+                f"{name} = True, but this {self.kind} tokenizer has no such token. "
+                f"Train one with tokenizer.{name} = true."
+            )
+        return token
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as bad:
+        raise DataError(
+            f"character {bad.start} of the text is a lone surrogate "
+            f"(U+{ord(text[bad.start]):04X}), which UTF-8 cannot write. Decode the text again "
+            'with errors="replace".'
+        ) from None

@@ -1,0 +1,263 @@
+"""The one training loop: batches -> gradients -> weights, for every job.
+
+Pretraining, fine-tuning and the rest differ in what is passed in: the batches, the model, the
+objective, and hooks, which are `(every, function)` pairs.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from scratchlm.base import device as devices
+from scratchlm.base.errors import ConfigError
+from scratchlm.base.log import warn
+from scratchlm.model.transformer import Transformer
+from scratchlm.training.objectives import TokenBatch, count_targets, next_token_total
+from scratchlm.training.optimizers import OptimConfig, Optimizers, ScheduleConfig, lr_factor
+from scratchlm.training.stop import NonFiniteError, explain_out_of_memory, stop_signals
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and in what steps to train."""
+
+    steps: int = 1000  # optimizer steps
+    micro_batch: int = 16  # rows in one forward pass
+    accumulate: int = 1  # micro-batches in one step
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the computation
+    compile: bool = False  # compile with torch.compile: slower start, faster steps
+    seed: int = 1337  # of the first weights and of dropout
+    eval_every: int = 250  # steps between evaluations of the validation split; 0 = never
+    eval_batches: int = 0  # batches of an evaluation; 0 = the whole split
+    sample_every: int = 0  # steps between printed samples; 0 = never
+    sample_prompt: str = ""  # what samples start with
+    sample_tokens: int = 100  # length of a sample
+    save_every: int = 250  # steps between checkpoints; 0 = only the last
+    keep_last: int = 2  # checkpoints kept beside the best one
+    patience: int = 0  # stop after this many evaluations without improvement; 0 = never
+    track: tuple[str, ...] = ()  # copies of the metrics: tensorboard, wandb, swanlab
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "micro_batch", "accumulate", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
+        for name in ("eval_every", "eval_batches", "sample_every", "save_every", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name} = {getattr(self, name)} must not be negative.")
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What one step measured.
+
+    loss_nats  mean over the step's targets, nats
+    lr         of the first group
+    grad_norm  before clipping
+    step_ms    from fetching the batch to the end of the optimizer's step
+    mfu        model flops per second / the fastest matrix product measured here, 0 to 1
+    """
+
+    loss_nats: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    step_ms: float
+    tokens_per_s: float
+    mfu: float
+
+
+Objective = Callable[[Transformer, Tensor, Tensor, Tensor | None], Tensor]
+Hook = tuple[int, Callable[["Trainer"], None]]
+
+
+class Trainer:
+    """Takes a model through its steps.
+
+    model        in float32, already on `device`; changed in place
+    batches      `batches(n)` yields micro-batch n, n + 1, ...: order comes from numbers alone
+    objective    the sum of nats over a batch's targets
+    hooks        (every, function): called with the trainer after each `every`-th step and the last
+
+    Set `stop_reason` from a hook to end the run after the present step.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        batches: Callable[[int], Iterator[TokenBatch]],
+        config: TrainConfig,
+        optim: OptimConfig,
+        schedule: ScheduleConfig,
+        *,
+        seq_len: int,
+        objective: Objective = next_token_total,
+        hooks: Sequence[Hook] = (),
+    ) -> None:
+        self.model = model
+        self.batches = batches
+        self.config = config
+        self.optim = optim
+        self.schedule = schedule
+        self.seq_len = seq_len
+        self.hooks = hooks
+        self.device = next(model.parameters()).device
+        self.dtype, self.dtype_reason = devices.resolve_precision(config.precision, self.device)
+        model.compute_dtype = self.dtype
+        self.optimizers = Optimizers(model, optim)
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.dtype == torch.float16, init_scale=2.0**14
+        )
+        self.step = 0
+        self.tokens_seen = 0
+        self.stop_reason: str | None = None
+        self.last: StepMetrics | None = None
+        self._objective = _Compiled(objective) if config.compile else objective
+        peak = devices.matmul_flops(self.device, self.dtype)
+        self._flops_share = model.flops_per_token(seq_len) / peak  # MFU of one token per second
+
+    def run(self) -> str:
+        """Train to the last step, a stop from a hook, or a signal; returns the reason in words."""
+        self.model.train()
+        with stop_signals() as signal, ExitStack() as closing:
+            batches = self.batches(self.step * self.config.accumulate)
+            if hasattr(batches, "close"):
+                closing.callback(batches.close)
+            while not self.is_last:
+                self.last = self._train_step(batches)
+                self.step += 1
+                if signal.name:
+                    self.stop_reason = signal.name
+                self._call_hooks()
+        return self.stop_reason or "all steps done"
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no step follows."""
+        return self.step >= self.config.steps or self.stop_reason is not None
+
+    def _call_hooks(self) -> None:
+        for every, hook in self.hooks:
+            if self.is_last or (every and self.step % every == 0):
+                hook(self)
+
+    def _train_step(self, batches: Iterator[TokenBatch]) -> StepMetrics:
+        start = time.perf_counter()
+        config = self.config
+        self.optimizers.set_step(self.step, lr_factor(self.schedule, self.step, config.steps))
+        micro_batches = [next(batches) for _ in range(config.accumulate)]
+        count = sum(count_targets(batch.targets) for batch in micro_batches)
+        with explain_out_of_memory(config.micro_batch, config.accumulate, self.seq_len):
+            total = self._gradient(micro_batches, count)
+            grad_norm = self._update(total, micro_batches)
+        devices.synchronise(self.device)
+        seconds = time.perf_counter() - start
+        tokens = sum(batch.tokens.numel() for batch in micro_batches)
+        self.tokens_seen += tokens
+        return StepMetrics(
+            loss_nats=total / max(1, count),
+            lr=self.optimizers.parts[0].param_groups[0]["lr"],
+            grad_norm=grad_norm,
+            tokens=tokens,
+            step_ms=seconds * 1e3,
+            tokens_per_s=tokens / seconds,
+            mfu=tokens / seconds * self._flops_share,
+        )
+
+    def _gradient(self, micro_batches: list[TokenBatch], count: int) -> float:
+        """Leave the gradient of total / count in the weights; returns the total, nats."""
+        total = 0.0
+        for batch in micro_batches:
+            loss = self._objective(
+                self.model,
+                batch.tokens.to(self.device),
+                batch.targets.to(self.device),
+                None if batch.segments is None else batch.segments.to(self.device),
+            )
+            self.scaler.scale(loss / max(1, count)).backward()
+            total += loss.item()
+        return total
+
+    def _update(self, total: float, micro_batches: list[TokenBatch]) -> float:
+        """One optimizer step, unless loss or gradient is not finite; returns the gradient's norm."""
+        for part in self.optimizers.parts:
+            self.scaler.unscale_(part)
+        weights = [p for p in self.model.parameters() if p.grad is not None]
+        norm_tensor = torch.nn.utils.get_total_norm([p.grad for p in weights])
+        norm = norm_tensor.item()
+        overflow = self.scaler.is_enabled() and not math.isfinite(norm)
+        if not math.isfinite(total) or (not math.isfinite(norm) and not overflow):
+            raise NonFiniteError(self.step, total, norm, micro_batches)
+        if self.optim.grad_clip and not overflow:
+            torch.nn.utils.clip_grads_with_norm_(weights, self.optim.grad_clip, norm_tensor)
+        if not overflow:
+            for part in self.optimizers.parts:
+                self.scaler.step(part)
+        self.scaler.update()  # after an overflow: half the scale, and the step is left out
+        self.optimizers.zero_grad()
+        if overflow and self.scaler.get_scale() < 1:
+            raise NonFiniteError(self.step, total, norm, micro_batches)
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the weights that the next step depends on."""
+        rng = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            rng["mps"] = torch.mps.get_rng_state()
+        return {
+            "step": self.step,
+            "tokens_seen": self.tokens_seen,
+            "optimizers": self.optimizers.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rng": rng,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly after the step at which `state_dict` was taken, on an equal device."""
+        self.step = state["step"]
+        self.tokens_seen = state["tokens_seen"]
+        self.optimizers.load_state_dict(state["optimizers"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"]["cpu"])
+        if "cuda" in state["rng"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
+        elif "mps" in state["rng"] and self.device.type == "mps":
+            torch.mps.set_rng_state(state["rng"]["mps"])
+
+
+class _Compiled:
+    """An objective through torch.compile; falls back to the plain one, with a warning."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._plain = objective
+        self._call: Objective = self._first
+        self._fast: Objective = torch.compile(objective, dynamic=False)
+
+    def __call__(
+        self, model: Transformer, tokens: Tensor, targets: Tensor, segments: Tensor | None
+    ) -> Tensor:
+        return self._call(model, tokens, targets, segments)
+
+    def _first(
+        self, model: Transformer, tokens: Tensor, targets: Tensor, segments: Tensor | None
+    ) -> Tensor:
+        """The first call compiles; should that fail, dropout must not have drawn anything."""
+        rng = torch.get_rng_state()
+        try:
+            loss = self._fast(model, tokens, targets, segments)
+            self._call = self._fast
+        except Exception as bad:  # compilers fail in more ways than can be listed
+            reason = str(bad).strip().partition("\n")[0]
+            warn(f"torch.compile failed, so it is not used: {type(bad).__name__}: {reason}")
+            torch.set_rng_state(rng)
+            self._call = self._plain
+            loss = self._plain(model, tokens, targets, segments)
+        return loss
