@@ -8,6 +8,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which cannot see through the table below
+    from scratchlm.generation.sampling import Sampling as Sampling
+    from scratchlm.recipes.build import build as build
+    from scratchlm.recipes.chat import chat as chat
+    from scratchlm.recipes.generate import generate as generate
+    from scratchlm.recipes.load import LanguageModel as LanguageModel
+    from scratchlm.recipes.load import load as load
+    from scratchlm.recipes.prepare import PrepareConfig as PrepareConfig
+    from scratchlm.recipes.prepare import prepare as prepare
+    from scratchlm.recipes.pretrain import pretrain as pretrain
+    from scratchlm.recipes.quickstart import quickstart as quickstart
+    from scratchlm.recipes.run_config import RunConfig as RunConfig
     from scratchlm.recipes.tokenizer import compare as compare_tokenizers  # noqa: F401
     from scratchlm.recipes.tokenizer import open_tokenizer as open_tokenizer
     from scratchlm.recipes.tokenizer import train as train_tokenizer  # noqa: F401
@@ -17,10 +28,21 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot see through the
 __version__ = "0.1.0"
 
 _HOMES = {  # public name -> module:name
+    "LanguageModel": "recipes.load:LanguageModel",
+    "PrepareConfig": "recipes.prepare:PrepareConfig",
+    "RunConfig": "recipes.run_config:RunConfig",
+    "Sampling": "generation.sampling:Sampling",
     "Tokenizer": "tokenizer.tokenizer:Tokenizer",
     "TokenizerConfig": "tokenizer.config:TokenizerConfig",
+    "build": "recipes.build:build",
+    "chat": "recipes.chat:chat",
     "compare_tokenizers": "recipes.tokenizer:compare",
+    "generate": "recipes.generate:generate",
+    "load": "recipes.load:load",
     "open_tokenizer": "recipes.tokenizer:open_tokenizer",
+    "prepare": "recipes.prepare:prepare",
+    "pretrain": "recipes.pretrain:pretrain",
+    "quickstart": "recipes.quickstart:quickstart",
     "train_tokenizer": "recipes.tokenizer:train",
 }
 

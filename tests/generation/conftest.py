@@ -12,7 +12,9 @@ from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.tokenizer.train import train_tokenizer
 
 MakeModel = Callable[..., Transformer]
-TEXT = "The cat sat on the mat, and the dog ran after it. 春眠不觉晓,处处闻啼鸟。 🙂 你好,世界!\n" * 3
+TEXT = (
+    "The cat sat on the mat, and the dog ran after it. 春眠不觉晓,处处闻啼鸟。 🙂 你好,世界!\n" * 3
+)
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +32,9 @@ def make_model() -> MakeModel:
 
     def make(family: str = "llama", vocab_size: int = 64, max_seq_len: int = 32) -> Transformer:
         grouped = 0 if family == "gpt2" else 2
-        config = ModelConfig(family, vocab_size, max_seq_len, 2, 32, 4, grouped, d_ff=48)
+        config = ModelConfig(
+            family, vocab_size, max_seq_len, 2, 32, 4, grouped, d_ff=48, tie_embeddings=False
+        )
         model = Transformer(config).eval()
         generator = torch.Generator().manual_seed(1)
         for weight in model.parameters():

@@ -107,5 +107,5 @@ def test_an_empty_prompt_begins_as_a_text_begins(
 
 def test_an_empty_prompt_without_a_beginning_is_refused() -> None:
     letters = train_tokenizer(["abc"], TokenizerConfig(kind="char"))
-    with pytest.raises(DataError, match="no token that begins a text. Give a prompt"):
+    with pytest.raises(DataError, match="no token that begins a text"):
         encode_prompt(letters, "")

@@ -18,6 +18,16 @@ def _no_grad():
         yield
 
 
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["sdpa", "matmul"])
+def model(model: Transformer, request: pytest.FixtureRequest) -> Transformer:
+    """Both kernels of `attend`: on a CPU all but float32 takes the matrix products."""
+    return model.to(request.param)
+
+
+def make_cache(model: Transformer) -> KVCache:
+    return KVCache(model.config, batch=3, size=40, dtype=model.embedding.weight.dtype)
+
+
 def close(fast: torch.Tensor, plain: torch.Tensor) -> None:
     torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
 
@@ -44,7 +54,7 @@ def test_segments_may_differ_by_row(model: Transformer, tokens: torch.Tensor):
 
 @pytest.mark.parametrize("pieces", [[33], [1] * 33, [20, 1, 1, 7, 4]], ids=["all", "ones", "mixed"])
 def test_cache_equals_full_forward(model: Transformer, tokens: torch.Tensor, pieces: list[int]):
-    cache = KVCache(model.config, batch=3, size=40)
+    cache = make_cache(model)
     logits, start = [], 0
     for n in pieces:
         logits.append(model(tokens[:, start : start + n], cache=cache))
@@ -56,7 +66,7 @@ def test_cache_equals_full_forward(model: Transformer, tokens: torch.Tensor, pie
 def test_cache_of_uneven_lengths_equals_each_alone(model: Transformer, tokens: torch.Tensor):
     """Prompts padded on the right, then token by token, one row growing by two at a time."""
     lengths = torch.tensor([9, 4, 1])
-    cache = KVCache(model.config, batch=3, size=40)
+    cache = make_cache(model)
     plain = [model(tokens[i : i + 1])[0] for i in range(3)]
     logits = model(tokens[:, :9], cache=cache)
     for row, n in enumerate(lengths):
@@ -78,7 +88,7 @@ def test_cache_of_uneven_lengths_equals_each_alone(model: Transformer, tokens: t
 
 
 def test_cache_becomes_even_again_and_rows_can_be_chosen(model: Transformer, tokens: torch.Tensor):
-    cache = KVCache(model.config, batch=3, size=40)
+    cache = make_cache(model)
     model(tokens[:, :8], cache=cache)
     cache.advance(torch.tensor([8, 5, 8]))
     cache.select(torch.tensor([2, 0, 0]))  # the uneven row goes

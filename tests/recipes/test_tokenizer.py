@@ -7,12 +7,13 @@ import pytest
 
 import scratchlm
 from scratchlm.base.errors import CheckpointError, ConfigError, DataError
+from scratchlm.corpus import bundled
 from scratchlm.recipes import tokenizer as recipe
 from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
-ENGLISH = "The ship sailed at dawn.\nNobody on the shore saw the ship sail.\n" * 20
-CHINESE = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n" * 20
+ENGLISH = bundled.resolve("bundled:shakespeare").read_text("utf-8")[:20_000]
+CHINESE = bundled.resolve("bundled:tang").read_text("utf-8")[:2_000]
 SMALL = TokenizerConfig(vocab_size=300)
 
 
@@ -73,7 +74,7 @@ def test_gpt2_is_taken_as_it_is(tmp_path):
 
 def test_training_again_replaces_a_tokenizer_with_all_its_files(folder, tmp_path):
     out = tmp_path / "tok"
-    kind = TokenizerConfig(kind="sentencepiece-unigram", vocab_size=320)
+    kind = TokenizerConfig(kind="sentencepiece-unigram", vocab_size=400)
     recipe.train([folder / "sea.txt"], kind, out=out)
     assert (out / "tokenizer.model").is_file()
     recipe.train([folder], SMALL, out=out)
@@ -81,7 +82,7 @@ def test_training_again_replaces_a_tokenizer_with_all_its_files(folder, tmp_path
 
 
 def test_a_sentencepiece_model_file_opens_by_itself(folder, tmp_path):
-    kind = TokenizerConfig(kind="sentencepiece-bpe", vocab_size=320)
+    kind = TokenizerConfig(kind="sentencepiece-bpe", vocab_size=400)
     trained = recipe.train([folder / "sea.txt"], kind, out=tmp_path / "tok")
     opened = recipe.open_tokenizer(tmp_path / "tok" / "tokenizer.model")
     assert opened.encode(ENGLISH) == trained.encode(ENGLISH)
@@ -127,7 +128,7 @@ def test_encode_gives_one_list_for_each_document(folder):
 
 
 def test_a_long_file_is_encoded_as_one_document(tmp_path):
-    text = ENGLISH * 1200  # 1.6 MB: read in pieces
+    text = ENGLISH * 80  # 1.6 MB: read in pieces
     (tmp_path / "long.txt").write_text(text, encoding="utf-8")
     tokenizer = recipe.open_tokenizer("gpt2")
     (tokens,) = recipe.encode(tmp_path / "long.txt", tokenizer, bos=True, eos=True)

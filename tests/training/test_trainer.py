@@ -64,12 +64,12 @@ def make_trainer(model, batches=None, hooks=(), optim=None, schedule=None, **tra
 def test_one_batch_of_eight_steps_as_eight_of_one_with_unequal_masks():
     whole = rows(0, 8)
 
-    def in_pieces(start):
+    def in_pieces(_start):
         for i in range(8):
             yield Batch(whole.tokens[i : i + 1], whole.targets[i : i + 1])
 
     one, eight = make_model(), make_model()
-    make_trainer(one, lambda start: iter([whole]), steps=1, micro_batch=8).run()
+    make_trainer(one, lambda _start: iter([whole]), steps=1, micro_batch=8).run()
     make_trainer(eight, in_pieces, steps=1, micro_batch=1, accumulate=8).run()
     for (name, a), b in zip(one.named_parameters(), eight.parameters(), strict=True):
         # Adam's first step is lr * sign: rounding of the gradient moves it by parts of lr = 1e-3.
@@ -89,7 +89,9 @@ def test_resume_is_exact_with_dropout_and_accumulation(case):
     def trainer(model):
         losses = []
         setup = {"steps": 6, "accumulate": 2, **RESUMES[case]}
-        result = make_trainer(model, hooks=[(1, lambda t: losses.append(t.last.loss_nats))], **setup)
+        result = make_trainer(
+            model, hooks=[(1, lambda t: losses.append(t.last.loss_nats))], **setup
+        )
         return result, losses
 
     unbroken = make_model(dropout=0.2)
@@ -117,7 +119,7 @@ def test_a_step_that_is_not_finite_is_not_taken(what):
     model = make_model()
     before = copy.deepcopy(model.state_dict())
 
-    def objective(model, tokens, targets, segments):
+    def objective(model, tokens, _targets, _segments):
         total = model(tokens).square().sum()
         return total * float("nan") if what == "loss" else total.sqrt() * 0 + (total * 0).sqrt()
 
@@ -170,8 +172,9 @@ def test_a_signal_ends_the_run_after_its_step(number):
 
 def test_out_of_memory_says_which_three_settings_to_change_and_to_what():
     with (
-        pytest.raises(OutOfMemoryError, match=r"--train.micro-batch 4 --train.accumulate 6.*")
-        as error,
+        pytest.raises(
+            OutOfMemoryError, match=r"--train.micro-batch 4 --train.accumulate 6.*"
+        ) as error,
         explain_out_of_memory(micro_batch=8, accumulate=3, seq_len=512),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -188,7 +191,7 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch, caplog):
     def broken(*_args):
         raise RuntimeError("no C++ compiler")
 
-    monkeypatch.setattr(torch, "compile", lambda objective, **_: broken)
+    monkeypatch.setattr(torch, "compile", lambda _objective, **_: broken)
     losses = []
     hook = (1, lambda t: losses.append(t.last.loss_nats))
     make_trainer(make_model(dropout=0.1), compile=True, hooks=[hook]).run()

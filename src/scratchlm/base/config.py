@@ -79,7 +79,7 @@ def from_dict(cls: type[T], values: dict[str, Any], at: str = "") -> T:
 
 
 def nearest(word: str, known: set[str]) -> str:
-    """" Did you mean ...?" for the closest known word, or the list of what there is."""
+    """ " Did you mean ...?" for the closest known word, or the list of what there is."""
     close = difflib.get_close_matches(word, sorted(known), n=1)
     return f" Did you mean {close[0]}?" if close else f" There are: {', '.join(sorted(known))}."
 

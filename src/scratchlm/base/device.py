@@ -63,7 +63,7 @@ def matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.05
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until everything that was sent to the device is done, so that a clock tells the truth."""
+    """Wait until everything sent to the device is done, so that a clock tells the truth."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,10 +1,10 @@
 """What a user can mend. The command line prints these without a traceback and exits with 2.
 
-    UserError
-      ConfigError        a setting: unknown, wrong type, impossible together with another
-      DataError          a file of text, a shard, a record: the message names file and line
-      CheckpointError    a model folder or a training state
-      MissingExtraError  an optional library: the message says which `pip install` cures it
+UserError
+  ConfigError        a setting: unknown, wrong type, impossible together with another
+  DataError          a file of text, a shard, a record: the message names file and line
+  CheckpointError    a model folder or a training state
+  MissingExtraError  an optional library: the message says which `pip install` cures it
 """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cpu_count() -> int:
-    """Processors that this process may use (a container's or taskset's share, not the machine's)."""
+    """Processors that this process may use: its share of the machine, not all of them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -9,7 +9,6 @@
 Nothing here is a pickle, and a file that lies about its size costs an error, not memory.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +98,11 @@ def load_model(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str | None = None,
-    dropout: float = 0.0,
 ) -> Transformer:
-    """Load a model folder, ours or one from the Hugging Face hub, in evaluation mode.
+    """Load a model folder, ours or one from the Hugging Face hub, in evaluation mode, dropout 0.
 
     dtype    of the weights in memory: float32, bfloat16, float16; None: what config.json says, or
              failing that what the embedding is stored in
-    dropout  for training on; the files say nothing reliable about it
     raises   CheckpointError for files that are missing, damaged (held against the manifest, where
              there is one), or do not fit together
 
@@ -113,7 +110,7 @@ def load_model(
     """
     folder = Path(folder)
     values = read_table(folder / CONFIG)
-    config = replace(read_config(values, str(folder / CONFIG)), dropout=dropout)
+    config = read_config(values, str(folder / CONFIG))
     if (folder / MANIFEST).is_file():
         read_manifest(folder, FORMAT, VERSION)
     with open_weights(folder) as weights:

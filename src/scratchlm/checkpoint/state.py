@@ -141,8 +141,8 @@ class CheckpointStore:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _require_space(self, step: int, packed: Packed) -> None:
-        """Refuse to begin what cannot end: an AdamW state is two of its model's three parts."""
-        need = packed.n_bytes * 3 // 2
+        """Refuse to begin what cannot end: the tensors at least, or as much as it took before."""
+        need = packed.n_bytes
         for folder in self._folders().values():
             need = max(need, sum(path.stat().st_size for path in folder.iterdir()))
         free = shutil.disk_usage(self.folder).free

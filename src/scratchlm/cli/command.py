@@ -12,6 +12,7 @@ import tyro
 from scratchlm.base.config import read_toml
 from scratchlm.base.errors import ConfigError
 
+HELP = {"-h", "--help"}
 Paths = Annotated[  # one or more files and folders, without a flag
     tuple[Path, ...],
     tyro.conf.Positional,
@@ -35,10 +36,12 @@ class Command:
     @classmethod
     def from_words(cls, verb: str, words: list[str], default: Any = tyro.MISSING_NONPROP) -> Self:
         """`parse` with other default values than those of the dataclass."""
+        if HELP & set(words):
+            print(inspect.cleandoc(cls.__doc__ or ""), end="\n\n")  # tyro would join its lines
         return tyro.cli(
             cls,
             prog=f"scratchlm {verb}",
-            description=inspect.cleandoc(cls.__doc__ or ""),
+            description="",
             args=words,
             default=default,
             config=(tyro.conf.PositionalMetavarFromFieldName,),
@@ -66,7 +69,7 @@ class ConfigCommand(Command):
         """
         if words and not words[0].startswith("-"):
             return cls.from_words(verb, words, default=cls._defaults(Path(words[0])))
-        if {"-h", "--help"} & set(words):
+        if HELP & set(words):
             return cls.from_words(verb, words)
         raise ConfigError(f"the config file comes first: scratchlm {verb} CONFIG.toml [OPTIONS]")
 
@@ -78,4 +81,4 @@ class ConfigCommand(Command):
             for field in dataclasses.fields(cls)
             if field.default is field.default_factory is dataclasses.MISSING
         }
-        return cls(**{**required, "settings": settings})
+        return cls(**{**required, "config": path, "settings": settings})

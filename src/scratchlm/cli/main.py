@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 # verb -> (its Command, one line of help), in the order of the path from a text to a chat
 VERBS = {
+    "quickstart": ("quickstart:Quickstart", "a first model, from a text that ships with this"),
+    "build": ("quickstart:Build", "any text of yours to a model, in one command"),
     "tokenizer train": ("tokenizer:Train", "learn a vocabulary from your text"),
     "tokenizer encode": ("tokenizer:Encode", "text to ids, or to its pieces in colour"),
     "tokenizer decode": ("tokenizer:Decode", "ids back to text"),
     "tokenizer compare": ("tokenizer:Compare", "bytes per token and speed, side by side"),
+    "prepare": ("prepare:Prepare", "text to token shards, which training reads"),
+    "pretrain": ("pretrain:Pretrain", "a model from a config file"),
+    "generate": ("generate:Generate", "let a model continue a prompt"),
+    "chat": ("generate:Chat", "write with a model in turns"),
 }
 
 

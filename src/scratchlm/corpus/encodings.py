@@ -75,14 +75,15 @@ def decode(file: BinaryIO, path: Path, codec: str, errors: Errors) -> Iterator[s
     while not final:
         block = file.read(_BLOCK)
         final = not block
-        pending = len(decoder.getstate()[0])
+        position += len(block)
         try:
             text = held + decoder.decode(block, final)
         except UnicodeDecodeError as bad:
-            raise _undecodable(path, codec, position - pending + bad.start, bad) from None
+            # what it failed on ends with this block, and may begin before it
+            place = position - len(bad.object) + bad.start
+            raise _undecodable(path, codec, place, bad) from None
         if "\0" in text:
-            raise _binary(path, position)
-        position += len(block)
+            raise _binary(path, position - len(block))
         held = "\r" if text.endswith("\r") and not final else ""
         yield text[: len(text) - len(held)].replace("\r\n", "\n")
 

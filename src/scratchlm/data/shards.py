@@ -14,11 +14,9 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +52,12 @@ def dtype_for(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
-def _ends_offset(n_tokens: int, dtype: str) -> int:
+def _little(dtype: str) -> np.dtype:
+    return np.dtype(dtype).newbyteorder("<")
+
+
+def _ends_at(n_tokens: int, dtype: str) -> int:
+    """The byte at which the document ends begin."""
     stop = _HEAD + n_tokens * np.dtype(dtype).itemsize
     return -(-stop // 8) * 8
 
@@ -64,37 +67,31 @@ class ShardWriter:
 
     A shard ends with the first document that brings it to `shard_tokens` ids, so a document is
     never cut by a shard's end and a single huge one makes a single huge shard. Memory does not
-    grow with the data. Used in a `with` block; an error in it leaves the finished shards only.
+    grow with the data. Used in a `with` block; an error in it leaves only the finished shards.
+
+    n_tokens, n_documents, n_bytes, n_shards    written so far
     """
 
     def __init__(
         self, folder: Path, vocab_size: int, tokenizer_hash: str, shard_tokens: int = 100_000_000
     ) -> None:
-        self.folder = folder
-        self.n_shards = 0
-        self.n_tokens = 0
-        self.n_documents = 0
-        self.n_bytes = 0
+        self.n_tokens = self.n_documents = self.n_bytes = self.n_shards = 0
+        self._folder = folder
         self._vocab_size = vocab_size
         self._dtype = dtype_for(vocab_size)
         self._tokenizer_hash = tokenizer_hash
         self._shard_tokens = shard_tokens
-        self._opened: AbstractContextManager[IO[Any]] | None = None
+        self._shard: _OpenShard | None = None
 
     def __enter__(self) -> "ShardWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         if kind is None:
             self.end_document()
             self._finish_shard()
-        elif self._opened is not None:
-            self._opened.__exit__(kind, error, trace)
+        elif self._shard is not None:
+            self._shard.whole.__exit__(kind, *error)
 
     def add(self, ids: np.ndarray | Sequence[int], n_bytes: int = 0) -> None:
         """Append ids to the document at hand; `n_bytes` of text stand behind them.
@@ -102,62 +99,71 @@ class ShardWriter:
         raises   DataError for an id that is not in [0, vocab_size)
         """
         block = np.asarray(ids)
-        if len(block):
-            if block.min() < 0 or block.max() >= self._vocab_size:
-                raise DataError(
-                    f"id {block.max() if block.max() >= self._vocab_size else block.min()} is "
-                    f"not in [0, {self._vocab_size}), the tokenizer's vocabulary: the tokenizer "
-                    "file is damaged or its vocab_size is wrong. Train or fetch it again."
-                )
-            self._write(block.astype(np.dtype(self._dtype).newbyteorder("<")).tobytes())
-            self._shard_n_tokens += len(block)
-            self.n_tokens += len(block)
-        if self._opened is not None:
-            self._shard_n_bytes += n_bytes
-            self.n_bytes += n_bytes
+        if not len(block):
+            return
+        if block.min() < 0 or block.max() >= self._vocab_size:
+            raise DataError(
+                f"ids from {block.min()} to {block.max()} are not all in [0, {self._vocab_size}), "
+                "the tokenizer's vocabulary: its file is damaged. Train or fetch it again."
+            )
+        if self._shard is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._shard = _OpenShard(self._folder / f"{self.n_shards:05d}{SUFFIX}")
+        self._shard.write(block.astype(_little(self._dtype)).tobytes())
+        self._shard.n_tokens += len(block)
+        self._shard.n_bytes += n_bytes
+        self.n_tokens += len(block)
+        self.n_bytes += n_bytes
 
     def end_document(self) -> None:
         """Close the document at hand; one without ids leaves no trace."""
-        last = self._ends[-1] if self._opened is not None and self._ends else 0
-        if self._opened is None or self._shard_n_tokens == last:
+        shard = self._shard
+        if shard is None or (shard.ends and shard.ends[-1] == shard.n_tokens):
             return
-        self._ends.append(self._shard_n_tokens)
+        shard.ends.append(shard.n_tokens)
         self.n_documents += 1
-        if self._shard_n_tokens >= self._shard_tokens or len(self._ends) >= _MAX_DOCUMENTS:
+        if shard.n_tokens >= self._shard_tokens or len(shard.ends) == _MAX_DOCUMENTS:
             self._finish_shard()
 
-    def _write(self, data: bytes) -> None:
-        if self._opened is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._opened = write_whole(self.folder / f"{self.n_shards:05d}{SUFFIX}")
-            self._file = self._opened.__enter__()
-            self._file.write(bytes(_HEAD))  # the header's place: its counts are known at the end
-            self._ends = array("Q")
-            self._shard_n_tokens = self._shard_n_bytes = self._crc = 0
+    def _finish_shard(self) -> None:
+        if self._shard is None:
+            return
+        self._shard.finish(self._dtype, self._vocab_size, self._tokenizer_hash)
+        self._shard = None
+        self.n_shards += 1
+
+
+class _OpenShard:
+    """A shard that is being written."""
+
+    def __init__(self, path: Path) -> None:
+        self.whole = write_whole(path)
+        self.ends = array("Q")
+        self.n_tokens = self.n_bytes = self._crc = 0
+        self._file = self.whole.__enter__()
+        self._file.write(bytes(_HEAD))  # the header's place: its counts are known at the end
+
+    def write(self, data: bytes) -> None:
         self._crc = zlib.crc32(data, self._crc)
         self._file.write(data)
 
-    def _finish_shard(self) -> None:
-        if self._opened is None:
-            return
-        self._write(bytes(_ends_offset(self._shard_n_tokens, self._dtype) - self._file.tell()))
-        self._write(np.asarray(self._ends, dtype="<u8").tobytes())
+    def finish(self, dtype: str, vocab_size: int, tokenizer_hash: str) -> None:
+        self.write(bytes(_ends_at(self.n_tokens, dtype) - self._file.tell()))
+        self.write(np.asarray(self.ends, dtype="<u8").tobytes())
         header = ShardHeader(
             version=VERSION,
-            dtype=self._dtype,
-            vocab_size=self._vocab_size,
-            n_tokens=self._shard_n_tokens,
-            n_documents=len(self._ends),
-            n_bytes=self._shard_n_bytes,
-            tokenizer_hash=self._tokenizer_hash,
+            dtype=dtype,
+            vocab_size=vocab_size,
+            n_tokens=self.n_tokens,
+            n_documents=len(self.ends),
+            n_bytes=self.n_bytes,
+            tokenizer_hash=tokenizer_hash,
             crc32=self._crc,
         )
         head = (_MAGIC + json.dumps(asdict(header)).encode("ascii")).ljust(_HEAD - _CRC_BYTES)
         self._file.seek(0)
         self._file.write(head + zlib.crc32(head).to_bytes(_CRC_BYTES, "little"))
-        opened, self._opened = self._opened, None
-        opened.__exit__(None, None, None)
-        self.n_shards += 1
+        self.whole.__exit__(None, None, None)
 
 
 class Shard:
@@ -174,8 +180,7 @@ class Shard:
         """
         self.path = path
         self.header = _read_header(path)
-        size, dtype = self.header.n_tokens, self.header.dtype
-        ends_at = _ends_offset(size, dtype)
+        ends_at = _ends_at(self.header.n_tokens, self.header.dtype)
         expected = ends_at + 8 * self.header.n_documents
         found = path.stat().st_size
         if found != expected:
@@ -185,11 +190,10 @@ class Shard:
             )
         if verify:
             _verify(path, self.header.crc32)
-        little = np.dtype(dtype).newbyteorder("<")
+        tokens = np.memmap(path, _little(self.header.dtype), "r", _HEAD, (self.header.n_tokens,))
         ends = np.memmap(path, "<u8", "r", ends_at, (self.header.n_documents,))
-        # plain arrays over the same mapping: slicing the subclass costs three times as much
-        self.tokens = np.memmap(path, little, "r", _HEAD, (size,)).view(np.ndarray)
-        self.document_ends = ends.view(np.ndarray)
+        # as plain arrays over the same mapping, which are quicker to slice than the subclass
+        self.tokens, self.document_ends = tokens.view(np.ndarray), ends.view(np.ndarray)
 
 
 def _read_header(path: Path) -> ShardHeader:

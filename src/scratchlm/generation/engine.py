@@ -175,7 +175,7 @@ class Engine:
 
     def _slide(self) -> None:
         """Where the context is full, forget all but its last half and read that anew."""
-        full = [i for i, s in enumerate(self._batch) if len(s.window) > self.max_seq_len]
+        full = [i for i, s in enumerate(self._batch) if s.n_window > self.max_seq_len]
         moving = [self._batch[i] for i in full]
         self._leave(full)
         for sequence in moving:
@@ -184,7 +184,7 @@ class Engine:
     def _enter(self, group: list[Sequence]) -> None:
         """Read what samples of one prompt share, once, and put them into the batch."""
         for s in group:
-            if len(s.window) > self.max_seq_len:
+            if s.n_window > self.max_seq_len:
                 s.start = len(s.ids) - self._half
                 warn_once(
                     f"the text is longer than the model's context of {self.max_seq_len} tokens: "
@@ -193,7 +193,7 @@ class Engine:
         read = self._read(group[0].window[:-1])
         read.select(torch.zeros(len(group), dtype=torch.int64, device=self._device))
         self._batch += group
-        room = max(min(self.max_seq_len, len(s.window) - 1 + s.left) for s in self._batch)
+        room = max(min(self.max_seq_len, s.n_window - 1 + s.left) for s in self._batch)
         self._cache = self._join([self._cache, read], room)
 
     def _read(self, ids: list[int]) -> KVCache:

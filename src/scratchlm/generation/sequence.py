@@ -109,6 +109,11 @@ class Sequence:
         """The ids that the model has before it; the last one is yet to be read."""
         return self.ids[self.start :]
 
+    @property
+    def n_window(self) -> int:
+        """How many ids the model has before it."""
+        return len(self.ids) - self.start
+
     def take(self, token: int, logprob: float) -> Token:
         """Append a token; sets `finish` when it is the last one."""
         self.ids.append(token)

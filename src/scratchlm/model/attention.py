@@ -27,7 +27,13 @@ def attend(
     if q.device.type == "cpu" and q.dtype != torch.float32 and k.shape[2] <= MATMUL_MAX_KEYS:
         return _by_matmul(q, k, v, mask, causal=causal, drop=drop)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=drop, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
+        q,
+        k,
+        v,
+        attn_mask=mask,
+        dropout_p=drop,
+        is_causal=causal,
+        enable_gqa=q.shape[1] != k.shape[1],
     )
 
 
@@ -37,13 +43,13 @@ def _by_matmul(
     """The formula as it stands; queries that share a key/value head lie under one another."""
     B, H, T, Dh = q.shape
     K, S = k.shape[1], k.shape[2]
-    grouped = (q * Dh**-0.5).reshape(B, K, H // K * T, Dh)                    # (B, K, H/K T, Dh)
-    scores = (grouped @ k.transpose(-1, -2)).view(B, H, T, S)                 # (B, H, T, S)
+    grouped = (q * Dh**-0.5).reshape(B, K, H // K * T, Dh)  # (B, K, H/K T, Dh)
+    scores = (grouped @ k.transpose(-1, -2)).view(B, H, T, S)  # (B, H, T, S)
     if causal:
         mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()
     if mask is not None:
         scores = scores + torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
-    weights = torch.softmax(scores, dim=-1)                                   # float32 inside
+    weights = torch.softmax(scores, dim=-1)  # float32 inside
     if drop:
         weights = dropout(weights, drop)
     return (weights.view(B, K, H // K * T, S) @ v).view(B, H, T, Dh)

@@ -12,7 +12,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     returns  a new tensor of that shape and dtype
 
     On a CPU eight masks are cut from each 64-bit draw of torch's default generator, which makes it
-    about eight times faster than `F.dropout`, whose time is all spent drawing; the share is rounded to
+    several times faster than `F.dropout`, whose time is all spent drawing; the share is rounded to
     1/256 there, and the scale with it.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():

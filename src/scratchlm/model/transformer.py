@@ -2,9 +2,9 @@
 
     tokens (B, T) -> embedding (B, T, D) -> n_layers x Block (B, T, D) -> norm -> logits (B, T, V)
 
-Families differ in data only (`model/config.py`): there is no decision by name here. Weights keep the
-dtype they were made or loaded in; `compute_dtype` is what they are multiplied in, so that training in
-bfloat16 keeps float32 weights and needs no autocast.
+Families differ in data only (`model/config.py`): there is no decision by name here. Weights keep
+the dtype they were made or loaded in; `compute_dtype` is what they are multiplied in, so that
+training in bfloat16 keeps float32 weights and needs no autocast.
 """
 
 import dataclasses
@@ -84,17 +84,17 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, where: "Where", cache: KVCache | None, layer: int) -> Tensor:
         """(B, T, D) -> (B, T, D); `cache` is read and extended, at `layer`."""
         B, T, _ = x.shape
-        q = self.q_norm(self.q(x).view(B, T, -1, self.d_head))                # (B, T, H, Dh)
-        k = self.k_norm(self.k(x).view(B, T, -1, self.d_head))                # (B, T, K, Dh)
-        v = self.v(x).view(B, T, -1, self.d_head).transpose(1, 2)             # (B, K, T, Dh)
+        q = self.q_norm(self.q(x).view(B, T, -1, self.d_head))  # (B, T, H, Dh)
+        k = self.k_norm(self.k(x).view(B, T, -1, self.d_head))  # (B, T, K, Dh)
+        v = self.v(x).view(B, T, -1, self.d_head).transpose(1, 2)  # (B, K, T, Dh)
         if where.angles is not None:
             q, k = rotate(q, *where.angles), rotate(k, *where.angles)
-        q, k = q.transpose(1, 2), k.transpose(1, 2)                           # (B, H or K, T, Dh)
+        q, k = q.transpose(1, 2), k.transpose(1, 2)  # (B, H or K, T, Dh)
         if cache is not None:
-            k, v = cache.extend(layer, k, v)                                  # (B, K, S, Dh)
+            k, v = cache.extend(layer, k, v)  # (B, K, S, Dh)
         drop = self.drop if self.training else 0.0
-        y = attend(q, k, v, where.mask, causal=where.causal, drop=drop)       # (B, H, T, Dh)
-        return self.out(y.transpose(1, 2).reshape(B, T, -1))                  # (B, T, D)
+        y = attend(q, k, v, where.mask, causal=where.causal, drop=drop)  # (B, H, T, Dh)
+        return self.out(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, D)
 
 
 class GELUFeedForward(nn.Module):
@@ -174,6 +174,8 @@ class Transformer(nn.Module):
     compute_dtype  what activations are; None: the dtype of the weights
     """
 
+    inv_freq: Tensor  # (Dh/2,) radians per position
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         assert config.vocab_size > 0, "the caller sets vocab_size from the tokenizer"
@@ -207,7 +209,7 @@ class Transformer(nn.Module):
         """What the head reads: (B, T) int64 -> (B, T, D) after the last norm."""
         dtype = self.compute_dtype or self.embedding.weight.dtype
         positions = self._positions(tokens, segments, cache)
-        x = self.embedding(tokens)                                            # (B, T, D)
+        x = self.embedding(tokens)  # (B, T, D)
         if self.config.parts.position == "learned":
             x = x + self.positions(positions)
         x = x.to(dtype)
@@ -218,13 +220,11 @@ class Transformer(nn.Module):
             x = block(x, where, cache, layer)
         return self.norm(x)
 
-    def _positions(
-        self, tokens: Tensor, segments: Tensor | None, cache: KVCache | None
-    ) -> Tensor:
+    def _positions(self, tokens: Tensor, segments: Tensor | None, cache: KVCache | None) -> Tensor:
         """(B or 1, T) int64: counted from the start of each segment, or after the cache."""
         if cache is not None:
             return cache.positions(tokens.shape[1])
-        steps = torch.arange(tokens.shape[1], device=tokens.device)[None]     # (1, T)
+        steps = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
         if segments is None:
             return steps
         starts = torch.ones_like(segments, dtype=torch.bool)
@@ -247,7 +247,7 @@ class Transformer(nn.Module):
             return Where(angles, cache.mask(tokens.shape[1]), causal=False)
         if segments is None:
             return Where(angles, None, causal=True)
-        same = segments[:, None, :, None] == segments[:, None, None, :]       # (B, 1, T, T)
+        same = segments[:, None, :, None] == segments[:, None, None, :]  # (B, 1, T, T)
         return Where(angles, same.tril(), causal=False)
 
     @torch.no_grad()
@@ -279,8 +279,9 @@ class Transformer(nn.Module):
     def set_dropout(self, p: float) -> None:
         """Zero a share `p` of activations in training from now on (a loaded model has none)."""
         self.config = dataclasses.replace(self.config, dropout=p)
-        for block in self.blocks:
-            block.drop = block.attention.drop = p
+        for module in self.modules():
+            if isinstance(module, (Attention, Block)):
+                module.drop = p
 
     def n_parameters(self) -> int:
         """How many numbers are learned; a tied matrix counts once."""

@@ -1,4 +1,4 @@
-"""`build`: any text -> a tokenizer and a model folder, with choices that suit the text and machine."""
+"""`build`: any text -> a tokenizer and a model folder, with choices that suit both it and you."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,9 @@ from scratchlm.training.trainer import TrainConfig
 
 SAMPLE_CHARACTERS = 4_000_000  # of text looked at for the choices
 SECONDS = {"cpu": 600.0, "mps": 1200.0, "cuda": 1800.0}  # of training, where the text allows
-EPOCHS = 20  # more readings of a small text only learn it by heart (arXiv:2305.16264: gains end near 16)
+EPOCHS = (
+    20  # more readings of a small text only learn it by heart (arXiv:2305.16264: gains end near 16)
+)
 MFU = 0.35  # share of the fastest matrix product that training reaches, measured on small models
 
 
@@ -41,8 +43,8 @@ class Size:
     rows: int  # in one step
 
 
-# Head width 64 everywhere, which every server accepts; depth and width grow together as in the GPT-2
-# and Pythia families (arXiv:2304.01373, table 1).
+# Head width 64 everywhere, which every server accepts; depth and width grow together as in Pythia
+# (arXiv:2304.01373, table 1).
 SIZES = (
     Size(0, 4, 192, 128, 12),
     Size(3e6, 6, 384, 256, 16),
@@ -186,9 +188,7 @@ def _choose_tokenizer(
     return TokenizerConfig(kind="bpe", vocab_size=size), 3.5
 
 
-def _choose_size(
-    facts: TextFacts, device: torch.device, n_tokens: int, reasons: list[str]
-) -> Size:
+def _choose_size(facts: TextFacts, device: torch.device, n_tokens: int, reasons: list[str]) -> Size:
     fitting = [size for size in SIZES if facts.n_bytes >= size.from_bytes]
     if device.type == "cpu":
         fitting = fitting[:2]

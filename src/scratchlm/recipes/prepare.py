@@ -49,6 +49,7 @@ class PrepareConfig:
     errors: Errors = "strict"  # "replace" puts U+FFFD where bytes cannot be decoded
     text_key: str = "text"  # JSON key or Parquet column that holds the text
     document_separator: str | None = None  # between documents of a text file: "<|endoftext|>"
+    bos: bool = False  # put the tokenizer's beginning token before each document
     shard_tokens: int = 100_000_000  # a shard ends with the document that brings it to this
     workers: int = 0  # processes that encode; 0 takes all cores
     overwrite: bool = False  # replace a folder that `prepare` made before
@@ -104,6 +105,11 @@ def prepare(
     A script must call it under `if __name__ == "__main__":`, since workers import the script.
     """
     config, out = config or PrepareConfig(), Path(out)
+    if config.bos and tokenizer.bos_id is None:
+        raise ConfigError(
+            f"prepare.bos = true, but this {tokenizer.kind} tokenizer has no beginning token. "
+            "Train one with tokenizer.bos = true, or set prepare.bos = false."
+        )
     _refuse_used(out, config.overwrite)
     files = find_files(paths)
     divide = _choose_split(files, config)
@@ -193,7 +199,7 @@ def _choose_split(
             say(f"Validation takes {fraction:.3g} of the documents, drawn by their ids.")
             return drawn
     n_train = int(n_chars * (1 - fraction))
-    why = "" if config.split == "tail" else f", since there are only {n_documents} documents"
+    why = "" if config.split == "tail" else f" (documents: {n_documents}, too few to draw from)"
     say(f"Validation takes the last {n_chars - n_train} of {n_chars} characters{why}.")
     return partial(divide_by_tail, n_train_chars=n_train)
 
@@ -289,15 +295,20 @@ class _SplitWriter:
     between two documents, so that a single text is encoded exactly as it is.
     """
 
-    def __init__(self, shards: ShardWriter, tokenizer: Tokenizer) -> None:
+    def __init__(self, shards: ShardWriter, tokenizer: Tokenizer, bos: bool) -> None:
         self.shards = shards
+        self._beginning = [tokenizer.bos_id] if bos else []
         self._joint = tokenizer.joint()
         self._closes = tokenizer.eos_id is not None
-        self._complete = False  # whether a document waits for its joint
+        self._begun = False  # whether there is a document at hand
+        self._complete = False  # whether it waits for its joint
 
     def add(self, document: Document, ids: np.ndarray) -> None:
         if self._complete:
             self._end_document()
+        if not self._begun:
+            self.shards.add(self._beginning)
+            self._begun = True
         self.shards.add(ids, len(document.text.encode()))
         self._complete = document.ends
         if self._complete and self._closes:
@@ -306,7 +317,7 @@ class _SplitWriter:
     def _end_document(self) -> None:
         self.shards.add(self._joint)
         self.shards.end_document()
-        self._complete = False
+        self._begun = self._complete = False
 
 
 def _write(
@@ -319,7 +330,7 @@ def _write(
             shards = ShardWriter(
                 folder / split, tokenizer.vocab_size, tokenizer.hash, config.shard_tokens
             )
-            writers[split] = _SplitWriter(stack.enter_context(shards), tokenizer)
+            writers[split] = _SplitWriter(stack.enter_context(shards), tokenizer, config.bos)
         for piece, ids in encoded:
             writers[piece.split].add(piece.document, ids)
             if tokenizer.unk_id is not None:

@@ -1,11 +1,12 @@
 """`pretrain`: text or shards -> a trained model folder, in a run folder that can go on exactly.
 
-    RUN/config.toml     every setting, resolved
-    RUN/run.json        program, machine, device, hashes of tokenizer and data
-    RUN/data/           shards and tokenizer, when the run began from text
-    RUN/metrics.jsonl   one line a step
-    RUN/checkpoints/    model folders with the training state beside them
-    RUN/model/          the result: the best of them, as a model folder
+RUN/config.toml     every setting, resolved
+RUN/run.json        program, machine, device, hashes of tokenizer and data
+RUN/data/           shards and tokenizer, when the run began from text
+RUN/metrics.jsonl   one line a step
+RUN/checkpoints/    model folders with the training state beside them
+RUN/loss.svg        the loss curve
+RUN/model/          the result: the best of them, as a model folder
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ import scratchlm
 from scratchlm.base import device as devices
 from scratchlm.base.config import read_toml, to_dict, write_toml
 from scratchlm.base.errors import ConfigError
-from scratchlm.base.files import replace_folder, sha256_of, write_json, write_manifest
+from scratchlm.base.files import replace_folder, sha256_of, write_json, write_manifest, write_text
 from scratchlm.base.log import say
 from scratchlm.base.runtime import describe_machine
 from scratchlm.checkpoint.folder import (
@@ -42,7 +43,8 @@ from scratchlm.recipes.run_config import CONFIG, RunConfig, check_same
 from scratchlm.recipes.run_hooks import RunHooks
 from scratchlm.recipes.tokenizer import train as train_tokenizer
 from scratchlm.tokenizer.tokenizer import Tokenizer
-from scratchlm.training.metrics import Metrics, cut_metrics
+from scratchlm.training.curve import draw_loss_curve
+from scratchlm.training.metrics import Metrics, cut_metrics, read_metrics
 from scratchlm.training.stop import NonFiniteError
 from scratchlm.training.trainer import Trainer
 
@@ -182,12 +184,13 @@ class _Run:
         self.store = CheckpointStore(out, keep_last=train.keep_last)
 
     def start(self, goes_on: bool, init: Path | None) -> None:
-        """Make the model, or take it from --init or the newest checkpoint; write what the run is."""
+        """Make the model, or take it from --init or the newest checkpoint; say what the run is."""
         newest = self.store.newest() if goes_on else None
         config = self.config
         torch.manual_seed(config.train.seed)
-        if newest or init:
-            model = load_model(newest or init, device=self.device, dtype="float32")
+        origin = newest or init
+        if origin:
+            model = load_model(origin, device=self.device, dtype="float32")
             model.set_dropout(config.model.dropout)
         else:
             model = Transformer(config.model)
@@ -231,6 +234,10 @@ class _Run:
         source = self.store.best() or self.store.newest()
         assert source is not None, "the last step's hooks save a checkpoint"
         replace_folder(model, lambda partial: self._write_result(source, partial))
+        title = (
+            f"{self.out.name}: {self.config.model.family}, {self.model.n_parameters():,} weights"
+        )
+        write_text(self.out / "loss.svg", draw_loss_curve(read_metrics(self.out), title))
         best = self.hooks.best
         return PretrainResult(
             model,
@@ -270,8 +277,6 @@ class _Run:
             "device": str(self.device),
             "parameters": self.model.n_parameters(),
             "tokenizer": {"kind": self.tokenizer.kind, "sha256": self.tokenizer.hash},
-            "data": {
-                str(s.path): sha256_of(s.path / "manifest.json") for s in self.data.sources
-            },
+            "data": {str(s.path): sha256_of(s.path / "manifest.json") for s in self.data.sources},
             "init": str(init) if init else None,
         }

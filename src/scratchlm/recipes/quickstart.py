@@ -65,7 +65,7 @@ def quickstart(
     resume: Resume = "auto",
     device: str | None = None,
 ) -> PretrainResult:
-    """Train on a text that ships with the program; print two samples, the loss, and what to try next.
+    """Train on a text that ships with the program; print two samples, the loss and what to try.
 
     corpus   "shakespeare", or "tang": classical Chinese poems
     steps    0 takes the recipe's

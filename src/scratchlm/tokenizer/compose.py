@@ -14,26 +14,32 @@ def compose(
     model: Part,
     roles: dict[str, str | None],
     *,
+    control: Sequence[str] = (),
+    markers: Sequence[str] = (),
     normalizer: Part | None = None,
     pre_tokenizer: Part | None = None,
     decoder: Part | None = None,
+    facts: dict[str, str] | None = None,
     companions: dict[str, bytes] | None = None,
-    **facts: Any,
 ) -> Tokenizer:
     """A tokenizer of our own making.
 
-    model    the section `model` of tokenizer.json, control tokens in its vocabulary
-    roles    "bos", "eos", "pad", "unk" -> name of the control token, or None
-    facts    kept in tokenizer_config.json under "scratchlm": the pre-tokenizer's name, a note
+    model        the section `model` of tokenizer.json, control tokens in its vocabulary
+    roles        "bos", "eos", "pad", "unk" -> name of the control token, or None
+    control      control tokens that have none of these roles
+    markers      tokens that are matched before the model sees the text, but can stand in text
+    facts        for tokenizer_config.json: "pre_tokenizer" (llama.cpp's name of it), "note"
+    companions   further files to keep beside tokenizer.json, by name
     """
     vocab = model["vocab"]
     ids = vocab if isinstance(vocab, dict) else {token: i for i, (token, _) in enumerate(vocab)}
-    special = sorted({name for name in roles.values() if name}, key=ids.__getitem__)
+    named = {name for name in roles.values() if name} | set(control)
+    added = dict.fromkeys(named, True) | dict.fromkeys(markers, False)
     definition: Definition = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_control_token(name, ids[name]) for name in special],
+        "added_tokens": [_added(ids[n], n, added[n]) for n in sorted(added, key=ids.__getitem__)],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": None,  # nothing is added by itself: bos and eos are the caller's choice
@@ -44,14 +50,14 @@ def compose(
         "tokenizer_class": "PreTrainedTokenizerFast",  # transformers' class for any tokenizer.json
         "clean_up_tokenization_spaces": False,
         **{f"{role}_token": name for role, name in roles.items() if name},
-        "scratchlm": {"kind": kind, **facts},
+        "scratchlm": {"kind": kind, **(facts or {})},
     }
     return Tokenizer(definition, config, companions)
 
 
-def _control_token(name: str, i: int) -> Part:
+def _added(i: int, name: str, special: bool) -> Part:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {"id": i, "content": name, "special": True, **flags}
+    return {"id": i, "content": name, "special": special, **flags}
 
 
 def word_level(tokens: Sequence[str], unknown: str) -> Part:
@@ -63,8 +69,8 @@ def word_level(tokens: Sequence[str], unknown: str) -> Part:
     }
 
 
-def byte_level_bpe(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> Part:
-    """A BPE model over GPT-2's alphabet of bytes."""
+def bpe(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> Part:
+    """A BPE model; the earlier a merge stands, the earlier it is made."""
     return {
         "type": "BPE",
         "dropout": None,
@@ -102,3 +108,8 @@ def split(pattern: str, behavior: str = "Isolated") -> Part:
 def sequence(*parts: Part) -> Part:
     """Pre-tokenizers one after the other."""
     return {"type": "Sequence", "pretokenizers": list(parts)}
+
+
+def replace(pattern: Part, content: str) -> Part:
+    """The part that replaces what matches {"String": ...} or {"Regex": ...}."""
+    return {"type": "Replace", "pattern": pattern, "content": content}

@@ -34,11 +34,9 @@ class TokenizerConfig:
     byte_fallback: bool = True  # sentencepiece: unknown characters become bytes, not <unk>
     bos: bool = False  # add a token <|bos|> that begins a document (sentencepiece has <s>)
     eos: bool = False  # add <|endoftext|> to a kind without end: char, whitespace, spacy, rjieba
-    max_text_bytes: int = 500_000_000  # bpe, sentencepiece: learn from the first so many bytes
+    max_text_bytes: int = 30_000_000  # bpe, sentencepiece learn from a sample of so many bytes
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "min_frequency", "max_text_bytes"):
             if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"tokenizer.{name} = {getattr(self, name)} must be at least 1."
-                )
+                raise ConfigError(f"tokenizer.{name} = {getattr(self, name)} must be at least 1.")

@@ -170,9 +170,7 @@ def pieces_of(definition: Definition, vocab: dict[str, int], source: str) -> lis
             pieces[i] = bytes(alphabet[char] for char in token)
         elif types & {"ByteFallback", "Metaspace"}:
             byte = _BYTE_PIECE.fullmatch(token) if "ByteFallback" in types else None
-            pieces[i] = (
-                bytes.fromhex(byte[1]) if byte else token.replace("\u2581", " ").encode()
-            )
+            pieces[i] = bytes.fromhex(byte[1]) if byte else token.replace("\u2581", " ").encode()
         elif types <= {"Fuse"}:
             pieces[i] = token.encode()
         else:

@@ -4,7 +4,7 @@ import gzip
 from functools import cache
 from importlib.resources import files
 
-from scratchlm.tokenizer.compose import byte_level, byte_level_bpe, compose
+from scratchlm.tokenizer.compose import bpe, byte_level, compose
 from scratchlm.tokenizer.config import END_OF_TEXT
 from scratchlm.tokenizer.definition import bytes_of_characters
 from scratchlm.tokenizer.tokenizer import Tokenizer
@@ -26,9 +26,9 @@ def gpt2_tokenizer() -> Tokenizer:
     tokens = [*bytes_of_characters(), *(left + right for left, right in merges), END_OF_TEXT]
     return compose(
         "gpt2",
-        byte_level_bpe(tokens, merges),
+        bpe(tokens, merges),
         {"bos": END_OF_TEXT, "eos": END_OF_TEXT},
         pre_tokenizer=byte_level(use_regex=True),
         decoder=byte_level(use_regex=True),
-        pre_tokenizer_name="gpt-2",
+        facts={"pre_tokenizer": "gpt-2"},
     )

@@ -203,9 +203,7 @@ class Tokenizer:
         """The bytes of each id: a part of a character where a character has several ids."""
         return list(self._pieces)
 
-    def _encode(
-        self, text: str, allowed_special: bool, continues: bool, strict: bool
-    ) -> list[int]:
+    def _encode(self, text: str, allowed_special: bool, continues: bool, strict: bool) -> list[int]:
         _refuse_surrogates(text)
         if self._segmenter:
             return self._encode_pieces(text, allowed_special, strict)

@@ -1,53 +1,45 @@
-"""From a stream of texts to a tokenizer."""
+"""From a stream of texts to a tokenizer of any kind."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 
-from scratchlm.base.errors import DataError
-from scratchlm.tokenizer.bpe import train_bpe
-from scratchlm.tokenizer.compose import compose, split, word_level
-from scratchlm.tokenizer.config import BEGIN_OF_TEXT, END_OF_TEXT, UNKNOWN, TokenizerConfig
+from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.gpt2 import gpt2_tokenizer
+from scratchlm.tokenizer.sample import Progress, blocks, sample
 from scratchlm.tokenizer.tokenizer import Tokenizer
+from scratchlm.tokenizer.train_bpe import train_bpe
+from scratchlm.tokenizer.train_sentencepiece import train_sentencepiece
+from scratchlm.tokenizer.train_words import train_char, train_regex, train_words
 
-Progress = Callable[[int], None]
+_LEARNED = {
+    "bpe": train_bpe,
+    "sentencepiece-bpe": train_sentencepiece,
+    "sentencepiece-unigram": train_sentencepiece,
+}
+_COUNTED = {
+    "char": train_char,
+    "regex": train_regex,
+    "whitespace": train_words,
+    "spacy": train_words,
+    "rjieba": train_words,
+}
 
 
 def train_tokenizer(
     texts: Iterable[str], config: TokenizerConfig, progress: Progress | None = None
 ) -> Tokenizer:
-    """Learn a tokenizer from a stream of documents, read once and never held as a whole.
+    """Make a tokenizer from a stream of documents, which is read once and never held whole.
+
+    Characters and words are counted over all of it; memory is bounded by 2,000,000 different
+    words. bpe and sentencepiece learn from an even sample of config.max_text_bytes bytes; memory
+    is bounded by that sample and about 60 times its size for bpe on Chinese, 10 times else.
+    The same texts give the same tokenizer on every machine.
 
     progress   called with the bytes of text read so far
+    raises     DataError for no text; ConfigError where tokenizer.vocab_size does not fit the text
     """
     if config.kind == "gpt2":
         return gpt2_tokenizer()
-    texts = _counted(texts, progress)
-    if config.kind == "char":
-        return _train_char(texts, config)
-    return train_bpe(texts, config)
-
-
-def _counted(texts: Iterable[str], progress: Progress | None) -> Iterator[str]:
-    n_bytes = 0
-    for text in texts:
-        yield text
-        n_bytes += len(text.encode())
-        if progress:
-            progress(n_bytes)
-    if not n_bytes:
-        raise DataError("there is no text to train a tokenizer on: every document is empty.")
-
-
-def _train_char(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
-    """Every character is an id, ordered by code point, as nanoGPT's shakespeare_char has it."""
-    characters: set[str] = set()
-    for text in texts:
-        characters.update(text)
-    control = [BEGIN_OF_TEXT] * config.bos + [END_OF_TEXT] * config.eos
-    return compose(
-        "char",
-        word_level([*sorted(characters), *control], UNKNOWN),
-        {"bos": BEGIN_OF_TEXT if config.bos else None, "eos": END_OF_TEXT if config.eos else None},
-        pre_tokenizer=split(r"[\s\S]"),
-        decoder={"type": "Fuse"},
-    )
+    pieces = blocks(texts, progress)
+    if config.kind in _COUNTED:
+        return _COUNTED[config.kind](pieces, config)
+    return _LEARNED[config.kind](sample(pieces, config.max_text_bytes), config)

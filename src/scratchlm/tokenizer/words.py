@@ -25,7 +25,7 @@ def _split_like_the_book(text: str) -> list[str]:
     return [piece for part in _BOOK_PATTERN.split(text) if (piece := part.strip())]
 
 
-def _gap_like_the_book(left: str, right: str) -> str:
+def _gap_like_the_book(_left: str, right: str) -> str:
     return "" if right[0] in ",.?!\"()'" else " "
 
 
@@ -56,11 +56,11 @@ def _gap_like_chinese(left: str, right: str) -> str:
     return " " if between_words and left[-1].isalnum() and right[0].isalnum() else ""
 
 
-def _no_gap(left: str, right: str) -> str:
+def _no_gap(_left: str, _right: str) -> str:
     return ""
 
 
-def _space(left: str, right: str) -> str:
+def _space(_left: str, _right: str) -> str:
     return " "
 
 

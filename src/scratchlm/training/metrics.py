@@ -1,6 +1,7 @@
-"""What is measured: one JSON line a step in `metrics.jsonl`, the source of truth; adapters copy it."""
+"""What is measured: JSON lines in `metrics.jsonl`, the source of truth; trackers copy them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ class Metrics:
     def __init__(self, run: Path, trackers: tuple[str, ...], config: dict[str, Any]) -> None:
         self.path = run / METRICS
         self.trackers = [_open_tracker(name, run, config) for name in trackers]
-        self._file = open(self.path, "a", encoding="utf-8", newline="\n")
+        self._file = open(self.path, "a", encoding="utf-8", newline="\n")  # noqa: SIM115
 
     def log(self, step: int, **values: Any) -> None:
         """Append one line: `step` steps are done, and what was measured."""
@@ -70,7 +71,11 @@ def cut_metrics(run: Path, step: int) -> None:
 
 
 def _open_tracker(name: str, run: Path, config: dict[str, Any]) -> Tracker:
-    makers = {"tensorboard": _TensorBoard, "wandb": _Wandb, "swanlab": _SwanLab}
+    makers: dict[str, Callable[[Path, dict[str, Any]], Tracker]] = {
+        "tensorboard": _TensorBoard,
+        "wandb": _Wandb,
+        "swanlab": _SwanLab,
+    }
     if name not in makers:
         raise ConfigError(f"train.track = {name!r} is not one of {', '.join(TRACKERS)}.")
     return makers[name](run, config)
@@ -121,7 +126,10 @@ class _SwanLab:
         except ImportError:
             raise MissingExtraError("swanlab", "swanlab", "train.track") from None
         self._run = swanlab.init(
-            project="scratchlm", experiment_name=run.name, logdir=str(run / "swanlab"), config=config
+            project="scratchlm",
+            experiment_name=run.name,
+            logdir=str(run / "swanlab"),
+            config=config,
         )
         self._finish = swanlab.finish
 

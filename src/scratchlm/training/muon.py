@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is made orthogonal (Jordan et al. 2024, kellerjordan.github.io/posts/muon)."""
+"""Muon: momentum whose update is made orthogonal (kellerjordan.github.io/posts/muon, 2024)."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
     x = (g.transpose(1, 2) if tall else g).to(torch.bfloat16, memory_format=torch.contiguous_format)
     x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.transpose(1, 2)                                          # (n, r, r)
+        gram = x @ x.transpose(1, 2)  # (n, r, r)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.transpose(1, 2) if tall else x
 
@@ -31,8 +31,9 @@ def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon over matrices; those of one shape are made orthogonal together.
 
-    Equal to `torch.optim.Muon(nesterov=True, adjust_lr_fn="original")` up to bfloat16 rounding (a test
-    holds it), but the matrices of one shape share each product: 1.6 times as fast on small models.
+    Equal to `torch.optim.Muon(nesterov=True, adjust_lr_fn="original")` up to bfloat16 rounding (a
+    test holds it), but the matrices of one shape share each product: 1.6 times as fast for four
+    layers 192 wide (measured, Zen 5, two cores).
 
     lr            step length: the update's spectral norm times sqrt(max(1, rows / columns))
     momentum      share of the old direction that is kept

@@ -32,7 +32,7 @@ def next_token_total(
     tokens, targets  (B, T) int64
     segments         (B, T) int64 or None
     """
-    hidden = model.hidden(tokens, segments=segments)                          # (B, T, D)
+    hidden = model.hidden(tokens, segments=segments)  # (B, T, D)
     return linear_cross_entropy(hidden.flatten(0, 1), model.head.weight, targets.flatten())
 
 

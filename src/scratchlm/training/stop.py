@@ -40,7 +40,7 @@ class OutOfMemoryError(UserError):
 
 
 class StopSignal:
-    """Notes Ctrl-C and SIGTERM, so that the loop can save and leave; a second one leaves at once."""
+    """Notes Ctrl-C and SIGTERM, so that the loop can save and leave; a second leaves at once."""
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -70,7 +70,7 @@ def stop_signals() -> Iterator[StopSignal]:
 
 @contextmanager
 def explain_out_of_memory(micro_batch: int, accumulate: int, seq_len: int) -> Iterator[None]:
-    """Turn an allocation that failed into an OutOfMemoryError that says what to change, and to what."""
+    """Turn an allocation that failed into an OutOfMemoryError that says what to change to what."""
     try:
         yield
     except (MemoryError, RuntimeError) as bad:
@@ -82,7 +82,7 @@ def explain_out_of_memory(micro_batch: int, accumulate: int, seq_len: int) -> It
         times = accumulate * -(-micro_batch // half)
         raise OutOfMemoryError(
             f"out of memory at micro-batches of {micro_batch} rows of {seq_len} tokens. Change, in "
-            f"this order: (1) --train.micro-batch {half} --train.accumulate {times}, which keeps the "
-            f"global batch and the loss curve; (2) --data.seq-len {max(1, seq_len // 2)}; "
+            f"this order: (1) --train.micro-batch {half} --train.accumulate {times}, which keeps "
+            f"the global batch and the loss curve; (2) --data.seq-len {max(1, seq_len // 2)}; "
             "(3) --model.n-layers or --model.d-model to a smaller model."
         ) from bad

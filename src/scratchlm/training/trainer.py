@@ -184,11 +184,12 @@ class Trainer:
         return total
 
     def _update(self, total: float, micro_batches: list[TokenBatch]) -> float:
-        """One optimizer step, unless loss or gradient is not finite; returns the gradient's norm."""
+        """One optimizer step, unless something is not finite; returns the gradient's norm."""
         for part in self.optimizers.parts:
             self.scaler.unscale_(part)
-        weights = [p for p in self.model.parameters() if p.grad is not None]
-        norm_tensor = torch.nn.utils.get_total_norm([p.grad for p in weights])
+        weights = list(self.model.parameters())
+        grads = [p.grad for p in weights if p.grad is not None]
+        norm_tensor = torch.nn.utils.get_total_norm(grads)
         norm = norm_tensor.item()
         overflow = self.scaler.is_enabled() and not math.isfinite(norm)
         if not math.isfinite(total) or (not math.isfinite(norm) and not overflow):

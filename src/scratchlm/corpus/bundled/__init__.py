@@ -2,7 +2,7 @@
 
 shakespeare  "tiny shakespeare": parts of Shakespeare's plays, as Andrej Karpathy's char-rnn has
              them (github.com/karpathy/char-rnn)
-tang         poems of the Complete Tang Poems, title, author and verses, in traditional characters, taken
+tang         poems of the Complete Tang Poems: title, author, verses in traditional characters,
              from github.com/chinese-poetry/chinese-poetry (MIT)
 """
 

@@ -1,0 +1,110 @@
+"""Files are whole or absent, and damage is named."""
+
+import pytest
+
+from scratchlm.base.errors import CheckpointError, DataError
+from scratchlm.base.files import (
+    MANIFEST,
+    read_json,
+    read_manifest,
+    replace_folder,
+    write_json,
+    write_manifest,
+    write_text,
+    write_whole,
+)
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def write_and_fail():
+        with write_whole(path, text=True) as file:
+            file.write("new")
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_and_fail()
+    assert path.read_text(encoding="utf-8") == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_interrupted_folder_leaves_the_old_folder(tmp_path):
+    folder = tmp_path / "model"
+    replace_folder(folder, lambda partial: write_text(partial / "x", "old"))
+
+    def fail(partial):
+        write_text(partial / "x", "new")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_folder(folder, fail)
+    assert (folder / "x").read_text(encoding="utf-8") == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    replace_folder(folder, lambda partial: write_text(partial / "y", "new"))
+    assert [p.name for p in folder.iterdir()] == ["y"]
+
+
+def damage_byte(folder):
+    data = bytearray((folder / "sub" / "b.bin").read_bytes())
+    data[500] ^= 4
+    (folder / "sub" / "b.bin").write_bytes(data)
+
+
+def cut_short(folder):
+    (folder / "sub" / "b.bin").write_bytes(b"\0" * 10)
+
+
+def remove(folder):
+    (folder / "sub" / "b.bin").unlink()
+
+
+def rename_format(folder):
+    write_manifest(folder, "other", 1)
+
+
+def newer(folder):
+    write_manifest(folder, "thing", 2)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (damage_byte, "b.bin does not match its SHA-256"),
+        (cut_short, "b.bin has 10 bytes instead of 1000: it was cut short"),
+        (remove, "b.bin is missing"),
+        (rename_format, "does not describe a thing"),
+        (newer, "format version 2; this program reads version 1"),
+        (lambda f: write_text(f / MANIFEST, "{"), "line 1: not valid JSON"),
+        (lambda f: (f / MANIFEST).unlink(), "it is not a thing, or was cut short"),
+        (lambda f: write_json(f / MANIFEST, [1]), "does not describe a thing"),
+        (
+            lambda f: write_json(
+                f / MANIFEST, {"format": "thing", "version": 1, "files": {"../x": {}}}
+            ),
+            "unusable entry '../x'",
+        ),
+    ],
+)
+def test_a_manifest_sees_damage(tmp_path, harm, message):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.bin").write_bytes(bytes(1000))
+    write_manifest(tmp_path, "thing", 1, step=7)
+    assert read_manifest(tmp_path, "thing", 1)["step"] == 7
+    harm(tmp_path)
+    with pytest.raises(CheckpointError) as error:
+        read_manifest(tmp_path, "thing", 1)
+    assert message in str(error.value)
+
+
+def test_json_errors_name_file_and_line(tmp_path):
+    write_text(tmp_path / "a.json", '{\n"x": ,}')
+    with pytest.raises(DataError, match=r"a\.json, line 2: not valid JSON"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "b.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"b\.json is not a JSON text in UTF-8"):
+        read_json(tmp_path / "b.json")
+    write_text(tmp_path / "deep.json", "[" * 100_000)
+    with pytest.raises(DataError, match="is not a JSON text"):
+        read_json(tmp_path / "deep.json")
