@@ -1,6 +1,7 @@
 """What every benchmark shares: its settings, its rounds, its results as JSON and as a table."""
 
 import dataclasses
+import os
 import re
 import statistics
 import subprocess
@@ -14,11 +15,30 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import tyro
 from process import ROOT, How, MeasurementError
 
+from scratchlm.base.errors import ConfigError, UserError
 from scratchlm.base.files import write_json, write_text
 from scratchlm.base.progress import duration
 from scratchlm.base.runtime import cpu_count, describe_machine
+
+GROUP = Path("/proc/self/autogroup")
+
+
+def start(main: Callable[[Any], None], settings: type["Settings"], about: str | None) -> None:
+    """Run a benchmark with the settings of the command line; errors end it without a traceback."""
+    try:
+        main(tyro.cli(settings, description=about))
+    except UserError as bad:
+        sys.exit(f"error: {bad}")
+
+
+def must_exist(*paths: Path) -> None:
+    """Refuse a missing file now, not after an hour of measuring."""
+    for path in paths:
+        if not path.exists():
+            raise ConfigError(f"{path} does not exist.")
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,11 @@ class Settings:
     out: Path = ROOT / "benchmarks" / "results"  # where results go; --quick writes elsewhere
     peer_python: Path = Path(sys.executable)  # the interpreter that has the peers' libraries
 
+    def __post_init__(self) -> None:
+        must_exist(self.peer_python)
+        if self.priority and not (GROUP.is_file() and os.geteuid() == 0):
+            raise ConfigError("--priority needs Linux with scheduler autogroups, and root.")
+
     @property
     def n_rounds(self) -> int:
         """Rounds to run: one with --quick."""
@@ -41,7 +66,7 @@ class Settings:
 
     def how(self, *, peer: bool = False, **environment: str) -> How:
         """How to run our processes, or a peer's."""
-        python = str(self.peer_python) if peer else sys.executable
+        python = str(self.peer_python.absolute()) if peer else sys.executable
         return How(python, self.priority, self.pin, self.timeout, environment)
 
 
@@ -66,10 +91,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which number decides, and the side that the others are held against."""
+    """Which number decides, the side that others are held against, and what it is: "faster"."""
 
     key: str
     reference: str
+    word: str
     more_is_better: bool = True
 
 
@@ -78,7 +104,7 @@ class Results:
 
     name       of the benchmark
     facts      more about the machine or the data, kept in the JSON
-    hardware   names the files when the settings do not
+    device     a GPU's name; it names the files when the settings do not
     """
 
     def __init__(
@@ -86,10 +112,10 @@ class Results:
         name: str,
         settings: Settings,
         columns: Sequence[Column],
-        comparison: Comparison,
+        comparison: Comparison | None = None,
         *,
         facts: dict[str, Any] | None = None,
-        hardware: str = "",
+        device: str = "",
     ) -> None:
         self.name, self.columns, self.comparison = name, columns, comparison
         self.measurements: list[dict[str, Any]] = []
@@ -97,7 +123,7 @@ class Results:
         self.about = {
             "benchmark": name,
             "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "machine": describe_machine(),
+            "machine": ", ".join(filter(None, (device, describe_machine()))),
             "torch": version("torch"),
             "commit": _commit(),
             "settings": _without_places(settings),
@@ -105,7 +131,7 @@ class Results:
         }
         folder = Path(tempfile.mkdtemp()) if settings.quick else settings.out
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"{name}-{_slug(settings.hardware or hardware or _processor())}.json"
+        self.path = folder / f"{name}-{_slug(settings.hardware or device or _processor())}.json"
 
     def measure(self, entries: Iterable[Entry]) -> None:
         """Measure every entry once a round, case after case, printing each; ends with the table.
@@ -123,16 +149,17 @@ class Results:
         print(f"\n{self.table()}\n{self.path}\n{self.path.with_suffix('.md')}", flush=True)
 
     def _measure(self, entry: Entry, number: int) -> None:
-        what = f"{entry.case}, {entry.side}, round {number + 1} of {self.n_rounds}"
-        print(f"{what}: ...", end="", flush=True)
+        turn = f"round {number + 1} of {self.n_rounds}"
+        print(f"{entry.case}, {entry.side}, {turn}: ", end="", flush=True)
         start = time.perf_counter()
         try:
             values = entry.measure(number)
         except MeasurementError as bad:
             values = {"error": str(bad)}
         seconds = duration(time.perf_counter() - start)
-        shown = str(values.get("error") or ", ".join(self._cells([values])))
-        print(f"\r{what}: {shown} ({seconds})", flush=True)
+        cells = zip(self._cells([values]), self.columns)
+        shown = ", ".join(f"{cell} {column.heading}" for cell, column in cells if cell)
+        print(f"{values.get('error', shown)} (took {seconds})", flush=True)
         place = {"case": entry.case, "side": entry.side, "round": number}
         self.measurements.append({**place, **values})
         self._save()
@@ -154,32 +181,32 @@ class Results:
     def ratios(self) -> dict[str, dict[str, float]]:
         """case -> side -> how many times better the reference is, the median over the rounds."""
         found: dict[str, dict[str, float]] = {}
+        if self.comparison is None:
+            return found
+        key, power = self.comparison.key, 1 if self.comparison.more_is_better else -1
         for case, sides in self._by_case().items():
-            reference = {r["round"]: r for r in sides.get(self.comparison.reference, [])}
+            references = {r["round"]: r.get(key) for r in sides.get(self.comparison.reference, [])}
             for side, rounds in sides.items():
-                pairs = [(reference.get(values["round"], {}), values) for values in rounds]
-                ratios = [ratio for pair in pairs if (ratio := self._ratio(*pair)) is not None]
+                pairs = [(references.get(values["round"]), values.get(key)) for values in rounds]
+                ratios = [(ours / theirs) ** power for ours, theirs in pairs if ours and theirs]
                 if ratios:
                     found.setdefault(case, {})[side] = statistics.median(ratios)
         return found
 
-    def _ratio(self, reference: dict[str, Any], values: dict[str, Any]) -> float | None:
-        ours, theirs = reference.get(self.comparison.key), values.get(self.comparison.key)
-        if not ours or not theirs:
-            return None
-        return ours / theirs if self.comparison.more_is_better else theirs / ours
-
     def table(self) -> str:
         """The medians and ratios in Markdown."""
-        heads = [column.heading for column in self.columns]
-        heads = ["case", "side", *heads, f"{self.comparison.reference} is better by"]
+        heads = ["case", "side", *(column.heading for column in self.columns)]
+        if self.comparison:
+            heads.append(f"{self.comparison.reference} is {self.comparison.word} by")
         lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
         ratios = self.ratios()
         for case, sides in self._by_case().items():
             for side, rounds in sides.items():
-                ratio = ratios.get(case, {}).get(side)
-                times = "" if ratio is None else f"{ratio:.2f} x"
-                lines.append([case, side, *self._cells(rounds), times])
+                line = [case, side, *self._cells(rounds)]
+                if self.comparison:
+                    ratio = ratios.get(case, {}).get(side)
+                    line.append("" if ratio is None else f"{ratio:.2f} x")
+                lines.append(line)
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def _cells(self, rounds: Sequence[dict[str, Any]]) -> list[str]:
@@ -207,7 +234,7 @@ class Results:
         write_json(self.path, {**self.about, **results, "ratios": self.ratios()})
         about = self.about
         head = f"# {self.name}\n\n{about['machine']}, torch {about['torch']}, {about['date']}, "
-        note = f"Medians of {self.n_rounds} rounds (least to most); everything is in the JSON file."
+        note = "Medians over the rounds (least to most); every measurement is in the JSON file."
         text = f"{head}commit {about['commit']}.\n{note}\n\n{self.table()}\n"
         write_text(self.path.with_suffix(".md"), text)
 
@@ -238,7 +265,15 @@ def _slug(text: str) -> str:
 
 def _commit() -> str:
     """The commit that is measured, marked when files were changed since."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    command = [
+        "git",
+        "--no-optional-locks",
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
     try:
         told = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -157,7 +157,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 def _complaint(process: subprocess.Popen[bytes], output: bytes, errors: Any) -> str:
     errors.seek(0)
     last = (output + errors.read()).decode(errors="replace").strip()[-ERROR_CHARACTERS:]
-    how = "was killed (too slow?)" if process.returncode == -9 else "failed"
+    last = last.replace(str(ROOT), ".")  # results are published, folders are nobody's
+    how = "was killed (too slow, or out of memory)" if process.returncode == -9 else "failed"
     return f"the measured process {how}, exit status {process.returncode}:\n{last}"
 
 

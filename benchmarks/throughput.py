@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import tyro
-from common import Column, Comparison, Entry, Results, Settings
+from common import Column, Comparison, Entry, Results, Settings, must_exist, start
 from process import call
 from shapes import SHAPES, Shape, tiny
 
@@ -35,9 +34,9 @@ N_WARMUP = 3  # steps before the clock counts: compilation, the optimizer's stat
 COLUMNS = (
     Column("tokens/s", "tokens_per_s", spread=True),
     Column("MFU", "mfu", ".1%"),
-    Column("ms a step", "median_step_ms"),
-    Column("first step, s", "first_step_s", ".1f"),
-    Column("peak memory, MB", "peak_memory_mb"),
+    Column("ms a step", "median_step_ms", ",.1f"),
+    Column("s in the first step", "first_step_s", ".1f"),
+    Column("MB at most", "peak_memory_mb"),
 )
 
 
@@ -54,6 +53,8 @@ class ThroughputSettings(Settings):
 
 def main(settings: ThroughputSettings) -> None:
     """Measure everything and write the results."""
+    if settings.nanogpt is not None:
+        must_exist(settings.nanogpt / "model.py")
     how = settings.how()
     seconds = 0.1 if settings.quick else 2.0
     facts = call(
@@ -66,9 +67,9 @@ def main(settings: ThroughputSettings) -> None:
         "throughput",
         settings,
         COLUMNS,
-        Comparison("tokens_per_s", settings.sides[0]),
+        Comparison("tokens_per_s", settings.sides[0], "faster"),
         facts=facts,
-        hardware=facts["device"],
+        device=facts["device"],
     )
     results.measure(
         Entry(name, side, partial(_measure, settings, facts, name, shape, side))
@@ -118,4 +119,4 @@ def _measure(
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ThroughputSettings, description=__doc__))
+    start(main, ThroughputSettings, __doc__)

@@ -1,5 +1,6 @@
 """Our side of the throughput benchmark: `Trainer`, as `scratchlm pretrain` uses it."""
 
+import logging
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -8,14 +9,15 @@ import torch
 from shapes import Shape
 from throughput_common import random_batches, report
 
-from scratchlm.base.device import choose_device, matmul_flops
+from scratchlm.base.device import Precision, choose_device, matmul_flops
+from scratchlm.base.log import LOGGER
 from scratchlm.data.loader import Batch
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 from scratchlm.training.optimizers import OptimConfig, ScheduleConfig
 from scratchlm.training.trainer import TrainConfig, Trainer
 
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+PRECISIONS: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 def model_config(shape: Shape) -> ModelConfig:
@@ -33,10 +35,19 @@ def model_config(shape: Shape) -> ModelConfig:
     )
 
 
+class RefuseWarnings(logging.Handler):
+    """A run that warns has fallen back, as when torch.compile fails: it measures something else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise what is said."""
+        raise RuntimeError(record.getMessage())
+
+
 def train(
     shape: dict[str, Any], precision: str, compiled: bool, device: str, n_warmup: int
 ) -> dict[str, Any]:
     """Time whole steps of our trainer with AdamW and clipping."""
+    LOGGER.addHandler(RefuseWarnings(logging.WARNING))
     size, where = Shape(**shape), torch.device(device)
     torch.manual_seed(0)
     model = Transformer(model_config(size))

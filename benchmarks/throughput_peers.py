@@ -101,12 +101,13 @@ def plain_step(model: WithLoss, device: torch.device, precision: str, compiled: 
 
 
 def transformers_loss(shape: Shape) -> WithLoss:
-    """GPT2LMHeadModel or LlamaForCausalLM, which shift the targets themselves."""
+    """GPT2LMHeadModel or LlamaForCausalLM, whose loss shifts the targets itself."""
     import transformers  # only the peers' interpreter has it
 
-    common: dict[str, Any] = {"vocab_size": shape.vocab_size, "use_cache": False}
+    config: Any
     if shape.family == "gpt2":
         config = transformers.GPT2Config(
+            vocab_size=shape.vocab_size,
             n_layer=shape.n_layers,
             n_embd=shape.d_model,
             n_head=shape.n_heads,
@@ -114,11 +115,11 @@ def transformers_loss(shape: Shape) -> WithLoss:
             resid_pdrop=shape.dropout,
             embd_pdrop=shape.dropout,
             attn_pdrop=shape.dropout,
-            **common,
+            use_cache=False,
         )
-        model = transformers.GPT2LMHeadModel(config)
     else:
         config = transformers.LlamaConfig(
+            vocab_size=shape.vocab_size,
             num_hidden_layers=shape.n_layers,
             hidden_size=shape.d_model,
             num_attention_heads=shape.n_heads,
@@ -126,9 +127,9 @@ def transformers_loss(shape: Shape) -> WithLoss:
             intermediate_size=shape.d_ff,
             max_position_embeddings=shape.seq_len,
             tie_word_embeddings=True,
-            **common,
+            use_cache=False,
         )
-        model = transformers.LlamaForCausalLM(config)
+    model = transformers.AutoModelForCausalLM.from_config(config)
     return WithLoss(model, lambda model, tokens, _: model(input_ids=tokens, labels=tokens).loss)
 
 

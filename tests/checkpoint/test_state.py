@@ -112,17 +112,15 @@ def test_a_plain_model_folder_is_not_a_state(
     assert "no manifest.json" in caplog.text
 
 
-def test_a_damaged_note_of_the_best_removes_nothing(
+def test_a_damaged_best_one_is_passed_over_aloud(
     store: CheckpointStore, caplog: pytest.LogCaptureFixture
 ):
-    store.save(1, fill, state(1), best=True)
-    note = store.folder / "best.json"
-    note.write_text(note.read_text(encoding="utf-8").replace("1,", "2,"), encoding="utf-8")
-    for step in (2, 3, 4):
-        store.save(step, fill, state(step))
-    assert steps(store) == [1, 2, 3, 4]
+    for step in (1, 2, 3):
+        store.save(step, fill, state(step), best=step == 1)
+    assert steps(store) == [1, 2, 3]
+    flip(store.folder / "step-00000001" / "model.safetensors", 9000)
     assert store.best() is None
-    assert "best.json does not name a checkpoint" in caplog.text
+    assert "step-00000001 is passed over" in caplog.text
 
 
 def test_what_kills_left_is_tidied(store: CheckpointStore):

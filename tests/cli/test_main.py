@@ -171,7 +171,7 @@ sys.exit(cli.main(["tokenizer", "train"]))
     process = subprocess.Popen([sys.executable, "-c", code], **pipes)
     assert process.stdout.readline() == "running\n"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert said == "interrupted\n"
     assert process.returncode == 130
 

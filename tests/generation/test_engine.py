@@ -1,5 +1,6 @@
 """One engine: equal to the plain loop, alone or in company, within the context and beyond."""
 
+import struct
 from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
@@ -142,6 +143,16 @@ def test_another_beginning_reuses_nothing_wrong(make_model: MakeModel) -> None:
         assert ids_of(tokens) == plain_loop(model, prompt, 6)
 
 
+def test_changed_weights_reuse_nothing(make_model: MakeModel) -> None:
+    model = make_model()
+    engine = Engine(model)
+    list(engine.stream(Request(PROMPTS[2], greedy(6))))
+    with torch.no_grad():
+        model.blocks[0].attention.v.weight.mul_(-1.0)
+    tokens = list(engine.stream(Request(PROMPTS[2], greedy(6))))
+    assert ids_of(tokens) == plain_loop(model, PROMPTS[2], 6)
+
+
 def test_a_long_prompt_is_read_in_pieces(make_model: MakeModel) -> None:
     model = make_model(max_seq_len=2 * READ_AT_ONCE)
     prompt = [i % 50 for i in range(READ_AT_ONCE + 90)]
@@ -157,12 +168,15 @@ def test_a_prompt_beyond_the_context_is_refused_or_cut(make_model: MakeModel) ->
     assert ids_of(cut) == plain_loop(engine.model, prompt[-16:], 4)
 
 
-def test_the_window_is_said(make_model: MakeModel, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_window_is_said_once(make_model: MakeModel, caplog: pytest.LogCaptureFixture) -> None:
     engine = Engine(make_model(max_seq_len=23))  # a size of its own: each text is said only once
-    for _ in range(2):
-        list(engine.stream(Request([1], greedy(70))))
-    said = [r.message for r in caplog.records]
-    assert [m for m in said if "context of 23 tokens" in m and "last 11 to 23" in m] == said
+    for prompt in ([1], [1, 2], [1] * 23, [1] * 30, [1] * 31):
+        list(engine.stream(Request(prompt, greedy(23), window=True)))
+    assert [record.message for record in caplog.records] == [
+        "the text may outgrow the model's context of 23 tokens: from there on it sees only the "
+        "last 11 to 23.",
+        "the prompt outgrows the model's context of 23 tokens: only its last 11 are used.",
+    ]
 
 
 def test_the_smallest_context_still_writes(make_model: MakeModel) -> None:
@@ -220,6 +234,11 @@ def test_an_end_token_frees_the_place(make_model: MakeModel, byte_pairs: Tokeniz
     assert [(t.id, t.finish, t.text) for t in last] == [(byte_pairs.eos_id, "stop", "")] * 3
 
 
+def test_training_mode_is_refused(make_model: MakeModel) -> None:
+    with pytest.raises(ConfigError, match=r"in training mode, .* call eval\(\)"):
+        Engine(make_model().train()).add(Request([1], greedy(1)))
+
+
 def test_weights_that_are_not_numbers_are_named(make_model: MakeModel) -> None:
     model = make_model()
     engine = Engine(model)
@@ -268,13 +287,32 @@ def test_bfloat16_models_write(make_model: MakeModel) -> None:
     assert len(list(Engine(model).stream(Request([1, 2], greedy(40), n=2)))) == 80
 
 
+def test_a_model_made_for_inference_only_writes(make_model: MakeModel) -> None:
+    with torch.inference_mode():
+        model = make_model()
+    assert len(list(Engine(model).stream(Request([1], greedy(4), n=2)))) == 8
+
+
+def pieces_of(file: Path) -> list[bytes]:
+    """The vocabulary of llama2.c's tokenizer.bin: per piece a score, a length, the bytes."""
+    data, at, pieces = file.read_bytes(), 4, []
+    while at < len(data):
+        _, n = struct.unpack_from("<fi", data, at)
+        pieces.append(data[at + 8 : at + 8 + n])
+        at += 8 + n
+    return pieces
+
+
 def test_real_weights_tell_the_known_story(shared_data: Path) -> None:
     folder = shared_data / "models" / "stories260K"
     model = load_model(folder / "hf")
     expected = np.load(folder / "reference_logits.npz")["greedy_ids"].tolist()
     engine = Engine(model)
-    alone = list(engine.stream(Request(expected[:1], greedy(200))))
-    assert ids_of(alone) == expected[1:]
+    alone = ids_of(list(engine.stream(Request(expected[:1], greedy(200)))))
+    assert alone == expected[1:]
+    pieces = pieces_of(folder / "tok512.bin")
+    story = b"".join(pieces[token] for token in alone).replace(b"<0x0A>", b"\n").decode()
+    assert story.strip() in (folder / "expected_stdout_t0_n200.txt").read_text(encoding="utf-8")
     prompts = [expected[:n] for n in (1, 40, 7, 120)]
     numbers = [engine.add(Request(prompt, greedy(60))) for prompt in prompts]
     for _ in range(60):

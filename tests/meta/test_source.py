@@ -116,13 +116,13 @@ def public_definitions(owner: ast.Module | ast.ClassDef) -> Iterator[Function | 
     """Classes, functions and methods whose names do not begin with an underscore."""
     for node in owner.body:
         if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
-            if not is_overload(node):
+            if not is_declaration(node):
                 yield node
             if isinstance(node, ast.ClassDef):
                 yield from public_definitions(node)
 
 
-def is_overload(node: Function | ast.ClassDef) -> bool:
-    """A typing.overload or a property's setter: the real function carries the words."""
+def is_declaration(node: Function | ast.ClassDef) -> bool:
+    """An overload, a setter, or a protocol's "...": the real function carries the words."""
     names = {getattr(d, "id", getattr(d, "attr", "")) for d in node.decorator_list}
-    return bool(names & {"overload", "setter"})
+    return bool(names & {"overload", "setter"}) or ast.unparse(node.body[-1]) == "..."

@@ -24,6 +24,7 @@ def test_zeros_are_derived():
         ({"family": "gpt2", "n_kv_heads": 3}, "family gpt2 has one key/value head for each"),
         ({"family": "gpt2", "d_head": 32}, "needs n_heads \\* d_head = d_model = 384"),
         ({"d_model": 18, "n_heads": 6}, "model.d_head = 3 must be even"),
+        ({"family": "llama", "d_model": 30, "n_heads": 4, "d_head": 8}, "or family qwen3"),
         ({"n_layers": 0}, "model.n_layers = 0 must be at least 1"),
         ({"dropout": 1.0}, "model.dropout = 1.0 must be in"),
         ({"family": "gpt3"}, "'gpt3' is not one of gpt2, llama, qwen3"),

@@ -16,6 +16,13 @@ def test_share_and_mean(p):
     assert len(y.unique()) == 2
 
 
+@pytest.mark.parametrize(("p", "least"), [(0.999, 0.99), (0.001, 0.002)])
+def test_shares_at_the_ends_stay_possible(p, least):
+    dropped = (dropout(torch.ones(100_000), p) == 0).float().mean().item()
+    assert dropped >= least
+    assert dropped < 1
+
+
 def test_the_generators_state_decides():
     torch.manual_seed(7)
     state = torch.get_rng_state()

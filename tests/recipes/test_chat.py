@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 
 from scratchlm.generation.sampling import Sampling
-from scratchlm.recipes.chat import chat
+from scratchlm.model.config import ModelConfig
+from scratchlm.model.transformer import Transformer
+from scratchlm.recipes.chat import Session, chat
 from scratchlm.recipes.load import LanguageModel, load
+from scratchlm.tokenizer.config import TokenizerConfig
+from scratchlm.tokenizer.train import train_tokenizer
 
 PROMPT = r"\x1b\[0m>"  # prompt_toolkit moves the cursor instead of writing the space behind it
 FEW = Sampling(max_new_tokens=8, seed=1)
@@ -78,6 +82,18 @@ def test_reset_begins_anew(talk: Callable[..., str], model: LanguageModel) -> No
     assert talk("ab", "/reset", "ab", "/quit") == f"{text}\n" * 2
 
 
+def test_behind_an_end_token_another_text_begins() -> None:
+    tokenizer = train_tokenizer(["ab cd"], TokenizerConfig(kind="char", eos=True))
+    assert tokenizer.eos_id is not None
+    model = Transformer(ModelConfig("llama", tokenizer.vocab_size, 16, 1, 8, 2)).eval()
+    model.initialise()
+    session = Session(LanguageModel(model, tokenizer), Sampling(max_new_tokens=1))
+    session.ids, session.text = [*tokenizer.encode("ab"), tokenizer.eos_id], "ab"
+    session.answer("cd")
+    assert session.ids[:-1] == [*tokenizer.encode("ab"), tokenizer.eos_id, *tokenizer.encode("cd")]
+    assert session.text.startswith("ab\n\ncd")
+
+
 def test_settings_are_shown_and_changed(talk: Callable[..., str], model: LanguageModel) -> None:
     text = model.generate("ab", max_new_tokens=4, temperature=0)
     said = talk("/set temperature 0", "/set max_new_tokens 4", "/set seed none", "ab")
@@ -111,7 +127,7 @@ def test_mistakes_are_named_and_the_session_goes_on(
     assert "there is no command /sett. /help lists them." in said
     assert "unknown setting heat" in said
     assert "top_k = 'x' is not of type int" in said
-    assert "character 'x'" in said
+    assert "'x' (U+0078) at position 0" in said
     assert said.endswith(model.generate("ab", max_new_tokens=8, seed=1) + "\n")
 
 

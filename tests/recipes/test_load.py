@@ -70,12 +70,17 @@ def test_a_tokenizer_that_does_not_match_is_refused(model_folder: Path, tmp_path
 def test_a_run_gives_its_model_else_its_best_checkpoint(model_folder: Path, tmp_path: Path) -> None:
     run, model = tmp_path / "run", load_model(model_folder)
     tokenizer = Tokenizer.load(model_folder)
-    store = CheckpointStore(run)
-    for step, best in ((1, False), (2, True), (3, False)):
-        store.save(step, lambda at: write_model_files(at, model, tokenizer), {"s": 1}, best=best)
+
+    def save(step: int, *, best: bool = False) -> None:
+        CheckpointStore(run).save(
+            step, lambda at: write_model_files(at, model, tokenizer), {"step": step}, best=best
+        )
+
+    save(1)
+    assert load(run).folder == run / "checkpoints" / "step-00000001"
+    save(2, best=True)
+    save(3)
     assert load(run).folder == run / "checkpoints" / "step-00000002"
-    (run / "checkpoints" / "best.json").unlink()
-    assert load(run).folder == run / "checkpoints" / "step-00000003"
     shutil.copytree(model_folder, run / "model")
     assert load(run).folder == run / "model"
 

@@ -69,7 +69,7 @@ def read_json(path: Path, error: type[Exception] = DataError) -> Any:
         raise error(f"{path} does not exist.") from None
     except json.JSONDecodeError as bad:
         raise error(f"{path}, line {bad.lineno}: not valid JSON ({bad.msg}).") from None
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # bytes that are no UTF-8, numbers of 5,000 digits
         raise error(f"{path} is not a JSON text in UTF-8.") from None
 
 
@@ -134,7 +134,7 @@ def read_manifest(
 
 def _verify(folder: Path, name: str, facts: Any, error: type[Exception]) -> None:
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()) or not isinstance(facts, dict):
+    if ".." in Path(name).parts or Path(name).is_absolute() or not isinstance(facts, dict):
         raise error(f"{folder / MANIFEST} has an unusable entry {name!r}: it was damaged.")
     if not path.is_file():
         raise error(f"{path} is missing: the folder was only partly copied or written.")

@@ -12,17 +12,19 @@ def show_log(level: int = logging.INFO) -> None:
 
     As a library, scratchlm only emits records: what becomes of them is the caller's choice.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain())
-    LOGGER.handlers = [handler]
+    LOGGER.handlers = [_Plain()]
     LOGGER.setLevel(level)
     LOGGER.propagate = False
 
 
-class _Plain(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
+class _Plain(logging.Handler):
+    """Prints to what standard error is at that moment: a progress bar puts itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        print(text, file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:

@@ -167,11 +167,7 @@ def _their_weights(model: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
 def _without_memory(config: ModelConfig) -> Transformer:
     """A model whose parameters have shapes but no numbers yet."""
     with torch.device("meta"):
-        model = Transformer(config)
-    # What is computed and not stored must be made again outside of the meta device.
-    steps = torch.arange(0, config.d_head, 2, dtype=torch.float32) / config.d_head
-    model.inv_freq = config.rope_theta**-steps
-    return model
+        return Transformer(config)
 
 
 def _check_shapes(model: Transformer, rows: list[Row], weights: Weights) -> None:

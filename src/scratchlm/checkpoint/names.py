@@ -156,7 +156,7 @@ _LLAMA = Names(
     },
     rope=True,
     no_dropouts=("attention_dropout",),
-    harmless=frozenset({"pretraining_tp", "is_llama_config"}),
+    harmless=frozenset({"pretraining_tp", "is_llama_config", "max_sequence_length"}),
 )
 
 _QWEN3 = replace(

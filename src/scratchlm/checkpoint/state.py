@@ -2,8 +2,8 @@
 
     run/checkpoints/step-00000200/    config.json, model.safetensors, ...   loads like any model
                                       state.json, state.safetensors         the rest of the state
+                                      state.best                            it was the best so far
                                       manifest.json                         written last
-    run/checkpoints/best.json         which one did best
 
 A kill, a full disk or a damaged file costs at most the checkpoint that was being written.
 """
@@ -17,18 +17,12 @@ from typing import Any
 from safetensors import SafetensorError
 
 from scratchlm.base.errors import CheckpointError, ConfigError
-from scratchlm.base.files import (
-    read_json,
-    read_manifest,
-    replace_folder,
-    write_json,
-    write_manifest,
-)
+from scratchlm.base.files import read_manifest, replace_folder, write_manifest
 from scratchlm.base.log import warn, warn_once
 from scratchlm.checkpoint.folder import FORMAT, VERSION
 from scratchlm.checkpoint.values import TREE, Packed, pack, read_values
 
-_BEST = "best.json"
+_BEST = "state.best"  # empty; inside the folder, so that no kill can part the two
 
 
 class CheckpointStore:
@@ -60,7 +54,7 @@ class CheckpointStore:
 
         fill      writes the model's files into the folder it is given (`write_model_files`)
         state     nested dicts, lists and tuples of tensors, numbers, text, bool and None
-        best      also remember it as the best so far; it stays until another one is
+        best      it is the best so far, and stays until another one is
         returns   the checkpoint's folder
         raises    CheckpointError when the disk is full or fails; what was saved before stays
         """
@@ -73,13 +67,13 @@ class CheckpointStore:
         def fill_all(partial: Path) -> None:
             fill(partial)
             packed.write(partial)
+            if best:
+                (partial / _BEST).touch()
             write_manifest(partial, FORMAT, VERSION)
 
         try:
             replace_folder(folder, fill_all)
             read_manifest(folder, FORMAT, VERSION)
-            if best:
-                write_json(self.folder / _BEST, {"step": step, "folder": folder.name})
         except (OSError, SafetensorError) as bad:
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written to {self.folder}: {bad}; "
@@ -97,13 +91,11 @@ class CheckpointStore:
         return None
 
     def best(self) -> Path | None:
-        """The checkpoint that was saved as the best, if it is whole."""
-        try:
-            name = self._best_name()
-        except CheckpointError as bad:
-            warn(str(bad))
-            return None
-        return self.folder / name if name and _is_whole(self.folder / name) else None
+        """The latest checkpoint that was saved as the best and is whole."""
+        for folder in reversed(self._folders().values()):
+            if (folder / _BEST).is_file() and _is_whole(folder):
+                return folder
+        return None
 
     def load(self, folder: Path) -> dict[str, Any]:
         """The state that was saved, equal in every bit; tensors on the CPU.
@@ -120,16 +112,6 @@ class CheckpointStore:
             found.setdefault(path.name[1:].removesuffix(".retired"), path)
         steps = {step: path for name, path in found.items() if (step := _step(name)) is not None}
         return dict(sorted(steps.items()))
-
-    def _best_name(self) -> str | None:
-        """The folder that best.json names; it names it twice, so that a flipped bit is seen."""
-        path = self.folder / _BEST
-        if not path.is_file():
-            return None
-        noted = read_json(path, CheckpointError)
-        if not isinstance(noted, dict) or noted.get("folder") != _name(noted.get("step")):
-            raise CheckpointError(f"{path} does not name a checkpoint: it was damaged.")
-        return noted["folder"]
 
     def _tidy(self) -> None:
         """Remove what killed saves and removals left; put back what a kill left half replaced."""
@@ -163,21 +145,17 @@ class CheckpointStore:
                 f"{', '.join(later)}. They are damaged or of another course of this run, and "
                 "--resume auto takes the latest that is whole: move them away."
             )
-        try:
-            best = self._best_name()
-        except CheckpointError as bad:
-            warn_once(f"{bad} No old checkpoint is removed, since any of them may be the best.")
-            return
         until = [path for path in folders.values() if path.name not in later]
+        best = [path for path in until if (path / _BEST).is_file()][-1:]
         for path in until[: -self.keep_last]:
-            if path.name != best:
+            if path not in best:
                 doomed = path.with_name(f".{path.name}.removed")
                 os.replace(path, doomed)  # so that a kill leaves no half of it under its name
                 shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _name(step: Any) -> str:
-    return f"step-{step:08d}" if type(step) is int else ""
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _step(name: str) -> int | None:

@@ -39,5 +39,5 @@ class Pretrain(ConfigCommand):
         if result.loss_nats is not None:
             bits = f", {result.bits_per_byte:.4f} bits per byte" if result.bits_per_byte else ""
             say(f"held-out loss {result.loss_nats:.4f} nats per token{bits}")
-        say(f"try it: scratchlm generate {result.model} --prompt 'Once'")
+        say(f"try it: scratchlm generate {result.model}")
         print(result.model)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional
@@ -16,11 +17,22 @@ from scratchlm.base.log import say
 from scratchlm.cli.command import Command, Inline, Paths
 from scratchlm.corpus.encodings import Errors
 from scratchlm.recipes import tokenizer as recipe
+from scratchlm.tokenizer.compare import Comparison
 from scratchlm.tokenizer.config import TokenizerConfig
-from scratchlm.tokenizer.show import Group, show
+from scratchlm.tokenizer.show import Group, show_tokens
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
-COLOURS = ("on #c3e6cb", "on #ffe8a1", "on #bee5eb", "on #f5c6cb", "on #d6c8f0")  # under black
+COLOURS = ("bright_green", "bright_yellow", "bright_cyan", "bright_magenta")  # any terminal has
+COLUMNS = (
+    "tokenizer",
+    "ids",
+    "tokens",
+    "bytes per token",
+    "tokens per character",
+    "tokens per word",
+    "MB/s",
+    "back",
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ class Encode(Command):
         tokenizer = recipe.open_tokenizer(self.tokenizer)
         for tokens in self._encoded(tokenizer):
             if self.show:
-                print_pieces(show(tokenizer, tokens), Console())
+                print_pieces(show_tokens(tokenizer, tokens), Console())
             else:
                 print(*tokens)
 
@@ -128,8 +140,8 @@ class Decode(Command):
 class Compare(Command):
     """Set tokenizers side by side on a text: how short they make it, and how fast.
 
-    More bytes per token mean shorter texts for the model. A pipe gets columns separated by
-    tabs.
+    More bytes per token mean shorter texts for the model. "back" says whether decoding gives
+    the same text again. A pipe gets columns separated by tabs.
 
     Examples:
       scratchlm tokenizer compare gpt2 tok --text chapter.txt
@@ -142,9 +154,8 @@ class Compare(Command):
 
     def run(self) -> None:
         """Print one row for each tokenizer."""
-        rows = recipe.compare(self.tokenizers, self.text, max_bytes=self.max_bytes)
-        head = ["tokenizer", "ids", "tokens", "bytes/token", "MB/s", "round trip"]
-        print_table(head, [], Console())
+        compared = recipe.compare(self.tokenizers, self.text, max_bytes=self.max_bytes)
+        print_comparison(compared, Console())
 
 
 def read_standard_input(what: str) -> str:
@@ -171,21 +182,37 @@ def print_pieces(groups: list[Group], console: Console) -> None:
         return
     line = Text()
     for number, group in enumerate(groups):
-        several = " underline" if len(group.ids) > 1 else ""
-        style = f"black {COLOURS[number % len(COLOURS)]}{several}"
-        line.append(group.text.replace("\n", "\u21b5\n"), style)
+        style = f"black on {COLOURS[number % len(COLOURS)]}"
+        style += " bold" * group.special + " underline" * (len(group.ids) > 1)
+        line.append(group.visible, style)
+        line.append("\n" * group.text.count("\n"))
     console.print(line)
 
 
-def print_table(head: list[str], rows: list[list[str]], console: Console) -> None:
-    """A table on a terminal, columns separated by tabs elsewhere; numbers stand to the right."""
+def print_comparison(compared: list[Comparison], console: Console) -> None:
+    """A table on a terminal; elsewhere one line each, its columns separated by tabs."""
+    rows = [row_of(one) for one in compared]
     if not console.is_terminal:
-        for row in [head, *rows]:
+        for row in [COLUMNS, *rows]:
             print(*row, sep="\t")
         return
-    table = Table(*head)
-    for column in table.columns[1:-1]:
-        column.justify = "right"
+    table = Table()
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in ("tokenizer", "back") else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
+
+
+def row_of(one: Comparison) -> tuple[str, ...]:
+    """The figures of one tokenizer as text, in the order of COLUMNS."""
+    return (
+        one.name,
+        str(one.vocab_size),
+        str(one.n_tokens),
+        f"{one.bytes_per_token:.3f}",
+        f"{one.tokens_per_character:.3f}",
+        f"{one.tokens_per_word:.3f}",
+        f"{one.encode_mb_per_s:.1f}",
+        one.difference or "exact",
+    )

@@ -89,8 +89,8 @@ def make_validation_rows(split: Split, kind: RowKind, seq_len: int) -> Rows:
 class WindowRows:
     """Full rows, `stride` apart, from an offset that is drawn for each epoch.
 
-    With an offset below `stride`, at most stride + seq_len tokens at the two ends stay unread in
-    an epoch; other epochs read them.
+    With an offset below `stride`, fewer than 2 * stride tokens at the two ends of the text stay
+    unread in an epoch; other epochs read them.
     """
 
     def __init__(self, split: Split, seq_len: int, stride: int, jitter: bool, seed: int) -> None:
@@ -138,8 +138,7 @@ class PackedRows:
     def row(self, i: int, epoch: int | None, /) -> Row:
         """Row i of an epoch; a document's last token has no target."""
         n_tokens, T = self._split.n_tokens, self._seq_len
-        moves = self._jitter and epoch is not None
-        offset = draw(min(T, n_tokens), self._seed, epoch or 0) if moves else 0
+        offset = draw(T, self._seed, epoch) if self._jitter and epoch is not None else 0
         start = i * T + offset
         stop = min(start + T, n_tokens + offset)
         ids = self._read_ring(start, stop + 1)

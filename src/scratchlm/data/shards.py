@@ -15,7 +15,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -320,7 +320,9 @@ def open_shards(
              it does not have, and for shards of another tokenizer than `tokenizer_hash`
     """
     manifest = read_manifest(folder, FORMAT, VERSION, verify=False, error=DataError)
-    names = sorted(name for name in manifest["files"] if name.startswith(f"{split}/"))
+    names = sorted(
+        name for name in manifest["files"] if PurePosixPath(name).parent == PurePosixPath(split)
+    )
     if not names:
         raise DataError(
             f"{folder} has no {split} split. Run prepare again with val_fraction above 0."

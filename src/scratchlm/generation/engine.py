@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scratchlm.base.errors import CheckpointError, ConfigError, DataError
 from scratchlm.base.log import warn_once
+from scratchlm.generation.cpu import threads_for
 from scratchlm.generation.sampling import Sampling, choose
 from scratchlm.generation.sequence import Request, Sequence, Token, sequences_of
 from scratchlm.model.cache import KVCache
@@ -42,6 +43,7 @@ class Engine:
         self.n_ids = model.config.vocab_size
         if tokenizer is not None:
             self.n_ids = min(self.n_ids, tokenizer.vocab_size)
+        self._n_parameters = model.n_parameters()
         self._n_requests = 0
         self._made: dict[int, list[Token]] = {}  # per request, what was not yet collected
         self._waiting: deque[Sequence] = deque()
@@ -104,7 +106,8 @@ class Engine:
             self._enter_waiting()
             self._slide()
             if self._batch:
-                self._decode()
+                with threads_for(len(self._batch) * self._n_parameters):
+                    self._decode()
             self._leave([i for i, s in enumerate(self._batch) if s.finish])
         except BaseException:
             self._reset()  # batch and cache may no longer agree
@@ -115,9 +118,14 @@ class Engine:
         self._batch.clear()
         self._cache = self._new_cache(0, 1)  # one row per sequence of the batch
         self._kept: tuple[list[int], KVCache] = ([], self._new_cache(1, 1))  # last to leave
+        self._version = self._weights_version()  # of what was kept
 
     def _check(self, request: Request) -> None:
         ids = request.prompt_ids
+        if self.model.training:
+            raise ConfigError("the model is in training mode, where dropout garbles: call eval().")
+        if request.n < 1:
+            raise ConfigError(f"n = {request.n} must be at least 1.")
         if not ids:
             raise DataError("the prompt is empty: give at least one token to continue from.")
         if not 0 <= min(ids) <= max(ids) < self.n_ids:
@@ -125,13 +133,22 @@ class Engine:
                 f"the prompt has id {min(ids) if min(ids) < 0 else max(ids)}, but there are only "
                 f"{self.n_ids} ids: it was encoded by another tokenizer."
             )
-        if request.n < 1:
-            raise ConfigError(f"n = {request.n} must be at least 1.")
         if len(ids) > self.max_seq_len and not request.window:
             raise ConfigError(
                 f"the prompt has {len(ids)} tokens, but the model reads at most "
                 f"{self.max_seq_len} at a time. Shorten it, or set window = true to use only its "
                 f"last {self._half} tokens."
+            )
+        self._warn_of_window(len(ids), request.sampling.max_new_tokens)
+
+    def _warn_of_window(self, n_prompt: int, n_new: int) -> None:
+        context = f"the model's context of {self.max_seq_len} tokens"
+        if n_prompt > self.max_seq_len:
+            warn_once(f"the prompt outgrows {context}: only its last {self._half} are used.")
+        elif n_prompt + n_new - 1 > self.max_seq_len:
+            warn_once(
+                f"the text may outgrow {context}: from there on it sees only the last "
+                f"{self._half} to {self.max_seq_len}."
             )
 
     def _decode(self) -> None:
@@ -186,10 +203,6 @@ class Engine:
         for s in group:
             if s.n_window > self.max_seq_len:
                 s.start = len(s.ids) - self._half
-                warn_once(
-                    f"the text is longer than the model's context of {self.max_seq_len} tokens: "
-                    f"from here on it sees only the last {self._half} to {self.max_seq_len}."
-                )
         read = self._read(group[0].window[:-1])
         read.select(torch.zeros(len(group), dtype=torch.int64, device=self._device))
         self._batch += group
@@ -199,12 +212,13 @@ class Engine:
     def _read(self, ids: list[int]) -> KVCache:
         """A cache of one row that holds `ids`: what the kept one shares with them is not read."""
         kept_ids, kept = self._kept
-        known = common_prefix(kept_ids, ids)
+        known = common_prefix(kept_ids, ids) if self._version == self._weights_version() else 0
         cache = self._join([kept], max(1, len(ids)))
         cache.advance(known - cache.lengths)
         for start in range(known, len(ids), READ_AT_ONCE):
             piece = torch.tensor([ids[start : start + READ_AT_ONCE]], device=self._device)
-            self.model.hidden(piece, cache=cache)
+            with threads_for(piece.numel() * self._n_parameters):
+                self.model.hidden(piece, cache=cache)
             cache.advance(piece.shape[1])
         return cache
 
@@ -213,6 +227,7 @@ class Engine:
         if not rows:
             return
         self._kept = self._batch[rows[-1]].window[:-1], self._rows(rows[-1:])
+        self._version = self._weights_version()
         staying = [i for i in range(len(self._batch)) if i not in rows]
         self._cache = self._rows(staying)
         self._batch = [self._batch[i] for i in staying]
@@ -240,6 +255,11 @@ class Engine:
             start = rows.stop
         whole.advance(torch.zeros_like(whole.lengths))  # finds the longest anew
         return whole
+
+    def _weights_version(self) -> int:
+        """A number that changes with the weights: what an older model read must not be kept."""
+        weights = self.model.parameters()
+        return sum(0 if weight.is_inference() else weight._version for weight in weights)
 
     @property
     def _device(self) -> torch.device:

@@ -17,16 +17,17 @@ class Family:
     position: Literal["learned", "rope"]
     bias: bool  # on every linear layer
     qk_norm: bool  # RMSNorm on each query and key head before the rotation
+    free_heads: bool  # d_model need not be a multiple of n_heads
     norm_eps: float
 
 
 FAMILIES: dict[str, Family] = {
     # Radford et al. 2019; GELU in its tanh form, as OpenAI's code
-    "gpt2": Family("layernorm", "gelu", "learned", True, False, 1e-5),
+    "gpt2": Family("layernorm", "gelu", "learned", True, False, False, 1e-5),
     # arXiv:2302.13971, grouped-query attention from arXiv:2307.09288
-    "llama": Family("rmsnorm", "swiglu", "rope", False, False, 1e-5),
+    "llama": Family("rmsnorm", "swiglu", "rope", False, False, False, 1e-5),
     # arXiv:2505.09388
-    "qwen3": Family("rmsnorm", "swiglu", "rope", False, True, 1e-6),
+    "qwen3": Family("rmsnorm", "swiglu", "rope", False, True, True, 1e-6),
 }
 
 
@@ -56,10 +57,10 @@ class ModelConfig:
                 raise ConfigError(f"model.{name} = {getattr(self, name)} must be at least 1.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout = {self.dropout} must be in [0, 1).")
-        if not self.d_head and self.d_model % self.n_heads:
+        if self.d_model % self.n_heads and not (self.d_head and parts.free_heads):
             raise ConfigError(
                 f"model.n_heads = {self.n_heads} does not divide model.d_model = {self.d_model}: "
-                f"use one of {divisors(self.d_model)}, or set model.d_head."
+                f"use one of {divisors(self.d_model)}, or family qwen3 with model.d_head."
             )
         derived = {
             "n_kv_heads": self.n_heads,

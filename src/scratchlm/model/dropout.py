@@ -17,7 +17,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, p)
-    cut = round(p * 256)
+    cut = min(max(round(p * 256), 1), 255)
     n = x.numel()
     draws = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     keep = draws.view(torch.uint8)[:n].view(x.shape) >= cut

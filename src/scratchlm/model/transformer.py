@@ -29,6 +29,17 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), bias)
 
 
+    def reset_parameters(self) -> None:
+        """Leave the weights as memory holds them: `Transformer.initialise` draws, or a file fills."""
+
+
+class Embedding(nn.Embedding):
+    """`nn.Embedding`, its rows drawn by `Transformer.initialise` or read from a file."""
+
+    def reset_parameters(self) -> None:
+        """Leave the rows as memory holds them."""
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension (arXiv:1910.07467)."""
 
@@ -168,7 +179,7 @@ class Where:
 
 
 class Transformer(nn.Module):
-    """A decoder-only language model.
+    """A decoder-only language model; its weights are not drawn until `initialise` or a load.
 
     config         its shape; `config.vocab_size` must be set
     compute_dtype  what activations are; None: the dtype of the weights
@@ -182,15 +193,16 @@ class Transformer(nn.Module):
         parts = config.parts
         self.config = config
         self.compute_dtype: torch.dtype | None = None
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.embedding = Embedding(config.vocab_size, config.d_model)
         if parts.position == "learned":
-            self.positions = nn.Embedding(config.max_seq_len, config.d_model)
+            self.positions = Embedding(config.max_seq_len, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = NORMS[parts.norm](config.d_model, config.norm_eps)
         self.head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
-        steps = torch.arange(0, config.d_head, 2, dtype=torch.float32) / config.d_head
+        # On the CPU even under the meta device: no file holds it, so it must have its values.
+        steps = torch.arange(0, config.d_head, 2, dtype=torch.float32, device="cpu") / config.d_head
         self.register_buffer("inv_freq", config.rope_theta**-steps, persistent=False)
 
     def forward(

@@ -39,7 +39,7 @@ def chat(model: LanguageModel, sampling: Sampling | None = None) -> None:
     """
     print(first_line(model))
     session = Session(model, sampling or Sampling())
-    read = terminal_reader() if sys.stdin.isatty() else input
+    read = terminal_reader() if sys.stdin.isatty() and sys.stdout.isatty() else input
     while True:
         try:
             line = read()
@@ -85,6 +85,7 @@ class Session:
 
     def __init__(self, model: LanguageModel, sampling: Sampling) -> None:
         self.model = model
+        self.tokenizer = model.required_tokenizer
         self.sampling = sampling
         self.reset()
 
@@ -146,11 +147,11 @@ class Session:
         """The ids and the text with a line behind them, on a line of its own."""
         if not self.ids:
             return self.model.prompt_ids(line), line
-        tokenizer = self.model.required_tokenizer
-        starts = self.ids[-1] == tokenizer.eos_id
-        if line and self.text and not starts and not self.text.endswith("\n"):
+        if self.ids[-1] == self.tokenizer.eos_id:  # the model ended the text: this is another one
+            return self.ids + self.tokenizer.encode(line), f"{self.text}\n\n{line}"
+        if line and not self.text.endswith("\n"):
             line = "\n" + line
-        return self.ids + tokenizer.encode(line, continues=not starts), self.text + line
+        return self.ids + self.tokenizer.encode(line, continues=True), self.text + line
 
 
 def parse(value: str) -> Any:

@@ -10,6 +10,7 @@ from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.base.log import say
 from scratchlm.checkpoint.folder import CONFIG, load_model, load_tokenizer
 from scratchlm.checkpoint.state import CheckpointStore
+from scratchlm.generation.cpu import lay_out_for_decoding
 from scratchlm.generation.engine import Engine
 from scratchlm.generation.prompt import encode_prompt
 from scratchlm.generation.sampling import sampling_of
@@ -87,6 +88,7 @@ def load(
     place = find_model(Path(folder))
     where, reason = choose_device(device)
     model = load_model(place, device=where, dtype=dtype)
+    lay_out_for_decoding(model)
     words = load_tokenizer(place, model.config) if tokenizer else None
     say(f"{place}: {model.n_parameters():,} parameters, on {where} ({reason}).")
     return LanguageModel(model, words, place)

@@ -7,15 +7,10 @@ large the input is.
 
 import errno
 import math
-import signal
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -29,14 +24,13 @@ from scratchlm.corpus.divide import Piece, divide_by_document, divide_by_tail
 from scratchlm.corpus.encodings import Errors
 from scratchlm.corpus.read import Document, SourceFile, Tally, find_files, read_documents
 from scratchlm.data.shards import FORMAT, VERSION, ShardWriter, is_shards_folder
+from scratchlm.recipes.encode import Encoded, encode_pieces
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
-_JOB = 1 << 18  # characters that a worker encodes at a time; or one piece of a long document
 _SMALL = 8 << 20  # bytes of input below which starting workers takes longer than it saves
 _ENOUGH = 10  # documents to expect in the validation split before they are drawn by chance
 
 Progress = Callable[[int, int | None], None]
-Encoded = tuple[Piece, np.ndarray]  # ids, uint32
 
 
 @dataclass(frozen=True)
@@ -119,10 +113,10 @@ def prepare(
     def fill(folder: Path) -> None:
         tokenizer.save(folder)
         pieces = divide(_read(files, config, tally))
-        encoded = _encode(_in_jobs(pieces), tokenizer, _n_workers(config, files))
-        prepared.append(
-            _write(_reporting(encoded, files, progress), folder, out, tokenizer, config)
-        )
+        n_workers = _n_workers(config, files)
+        with closing(encode_pieces(pieces, tokenizer, folder, n_workers)) as encoded:
+            shown = _reporting(encoded, files, progress)
+            prepared.append(_write(shown, folder, out, tokenizer, config))
         _write_manifest(folder, tokenizer, prepared[0], config)
 
     try:
@@ -204,75 +198,10 @@ def _choose_split(
     return partial(divide_by_tail, n_train_chars=n_train)
 
 
-def _in_jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    job: list[Piece] = []
-    n_chars = 0
-    for piece in pieces:
-        job.append(piece)
-        n_chars += len(piece.document.text)
-        if n_chars >= _JOB:
-            yield job
-            job, n_chars = [], 0
-    if job:
-        yield job
-
-
 def _n_workers(config: PrepareConfig, files: Sequence[SourceFile]) -> int:
     if sum(file.n_bytes for file in files) < _SMALL:
         return 1
     return config.workers or cpu_count()
-
-
-def _encode(jobs: Iterable[list[Piece]], tokenizer: Tokenizer, n_workers: int) -> Iterator[Encoded]:
-    """The ids of each piece, in order; memory holds at most two jobs for each worker."""
-    if n_workers == 1:
-        for job in jobs:
-            yield from zip(job, _encode_job(job, tokenizer), strict=True)
-        return
-    waiting: deque[tuple[list[Piece], Future[list[np.ndarray]]]] = deque()
-    # spawn: the same on every system, and safe where threads are running already
-    pool = ProcessPoolExecutor(n_workers, get_context("spawn"), _start_worker, (tokenizer,))
-    try:
-        for job in jobs:
-            waiting.append((job, pool.submit(_encode_in_worker, job)))
-            if len(waiting) == 2 * n_workers:
-                job, future = waiting.popleft()
-                yield from zip(job, future.result(), strict=True)
-        for job, future in waiting:
-            yield from zip(job, future.result(), strict=True)
-    except BrokenProcessPool:
-        raise DataError(
-            "a worker process ended before its work was done. Either the memory is too small "
-            "(lower prepare.workers), or a script calls prepare outside of "
-            '`if __name__ == "__main__":`.'
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _encode_job(job: Sequence[Piece], tokenizer: Tokenizer) -> list[np.ndarray]:
-    encoded = []
-    for piece in job:
-        try:
-            # not the whole job as a batch: the library would start threads in every worker
-            (ids,) = tokenizer.encode_batch([piece.document.text], continues=[piece.continues])
-        except DataError as bad:
-            raise DataError(f"{piece.document.id}: {bad}") from None
-        encoded.append(np.asarray(ids, dtype=np.uint32))
-    return encoded
-
-
-_worker_tokenizer: Tokenizer  # in a worker process: sent there once, not with every job
-
-
-def _start_worker(tokenizer: Tokenizer) -> None:
-    global _worker_tokenizer
-    _worker_tokenizer = tokenizer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
-
-
-def _encode_in_worker(job: Sequence[Piece]) -> list[np.ndarray]:
-    return _encode_job(job, _worker_tokenizer)
 
 
 def _reporting(
@@ -297,7 +226,7 @@ class _SplitWriter:
 
     def __init__(self, shards: ShardWriter, tokenizer: Tokenizer, bos: bool) -> None:
         self.shards = shards
-        self._beginning = [tokenizer.bos_id] if bos else []
+        self._beginning = [tokenizer.bos_id] if bos and tokenizer.bos_id is not None else []
         self._joint = tokenizer.joint()
         self._closes = tokenizer.eos_id is not None
         self._begun = False  # whether there is a document at hand

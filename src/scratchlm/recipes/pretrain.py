@@ -19,12 +19,13 @@ from typing import Any, Literal
 
 import torch
 
-import scratchlm
+from scratchlm import __version__
 from scratchlm.base import device as devices
 from scratchlm.base.config import read_toml, to_dict, write_toml
 from scratchlm.base.errors import ConfigError
 from scratchlm.base.files import replace_folder, sha256_of, write_json, write_manifest, write_text
 from scratchlm.base.log import say
+from scratchlm.base.progress import Progress
 from scratchlm.base.runtime import describe_machine
 from scratchlm.checkpoint.folder import (
     FORMAT,
@@ -57,6 +58,7 @@ class PretrainResult:
 
     model          the model folder
     reason         why it ended: "all steps done", "Ctrl-C", ...
+    interrupted    a signal ended it: the same call goes on
     loss_nats      held-out loss of that model, nats per token; None without evaluations
     bits_per_byte  the same in bits per byte of text
     seconds        spent in training steps, by this process
@@ -64,6 +66,7 @@ class PretrainResult:
 
     model: Path
     reason: str
+    interrupted: bool
     step: int
     loss_nats: float | None
     bits_per_byte: float | None
@@ -117,7 +120,9 @@ def _goes_on(out: Path, resume: Resume) -> bool:
 def _open_data(config: RunConfig, out: Path, init: Path | None) -> tuple[DataConfig, Tokenizer]:
     """The data settings with their sources, and the tokenizer: prepares text when it must."""
     if config.data.sources:
-        return config.data, Tokenizer.load(config.data.sources[0].path)
+        first = config.data.sources[0].path
+        owner = init if init and (init / "tokenizer.json").is_file() else first
+        return config.data, Tokenizer.load(owner)  # the shards are held against its hash
     folder = out / "data"
     if not is_shards_folder(folder):
         paths = [bundled.resolve(path) for path in config.text.paths]
@@ -125,7 +130,8 @@ def _open_data(config: RunConfig, out: Path, init: Path | None) -> tuple[DataCon
             tokenizer = Tokenizer.load(init)
         else:
             tokenizer = train_tokenizer(paths, config.tokenizer)
-        prepare(paths, folder, tokenizer, config=config.prepare)
+        with Progress("encoding") as progress:
+            prepare(paths, folder, tokenizer, config=config.prepare, progress=progress.update)
     data = dataclasses.replace(config.data, sources=(SourceConfig(folder),))
     return data, Tokenizer.load(folder)
 
@@ -223,7 +229,9 @@ class _Run:
         """Train, then put the best checkpoint's model into RUN/model."""
         begin = time.perf_counter()
         try:
-            with self.hooks:
+            steps = self.config.train.steps
+            shown = Progress("training", steps, unit="steps", start=self.trainer.step)
+            with shown as self.hooks.progress:
                 reason = self.trainer.run()
         except NonFiniteError as bad:
             raise self._with_saved_batch(bad) from None
@@ -242,6 +250,7 @@ class _Run:
         return PretrainResult(
             model,
             reason,
+            self.trainer.interrupted,
             self.trainer.step,
             best.loss_nats if best else None,
             best.bits_per_byte if best else None,
@@ -270,7 +279,7 @@ class _Run:
 
     def _facts(self, init: Path | None) -> dict[str, Any]:
         return {
-            "scratchlm": scratchlm.__version__,
+            "scratchlm": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "machine": describe_machine(),

@@ -75,6 +75,9 @@ def quickstart(
     if steps:
         config = config.replace("train", steps=steps)
     result = pretrain(config, out, resume=resume, device=device)
+    if result.interrupted:
+        say(f"{result.reason}: stopped after step {result.step}. The same command goes on.")
+        return result
     model, tokenizer = load_model(result.model), Tokenizer.load(result.model)
     for i, prompt in enumerate(PROMPTS[corpus]):
         text = sample_text(model, tokenizer, prompt, 200, seed=i)

@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from scratchlm.base import device as devices
 from scratchlm.base.log import say
@@ -38,9 +37,12 @@ class Run(Protocol):
 class RunHooks:
     """The hooks of one run, in the order in which a step calls them.
 
-    best     the lowest held-out loss so far
-    seconds  spent in hooks, which is no training
+    best      the lowest held-out loss so far
+    seconds   spent in hooks, which is no training
+    progress  the display, which the caller opens and closes around the run
     """
+
+    progress: Progress
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -60,19 +62,6 @@ class RunHooks:
             hooks.append((train.sample_every, self._timed(self._sample)))
         return [*hooks, (1, self._timed(self._save_if_due))]
 
-    def __enter__(self) -> Self:
-        self._progress = Progress("training", self.run.config.train.steps, unit="steps")
-        self._progress.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.__exit__(kind, error, trace)
-
     def _timed(self, hook: Callable[[Trainer], None]) -> Callable[[Trainer], None]:
         def run(trainer: Trainer) -> None:
             start = time.perf_counter()
@@ -91,7 +80,7 @@ class RunHooks:
             memory_mb=memory >> 20,
             **dataclasses.asdict(last),
         )
-        self._progress.update(
+        self.progress.update(
             trainer.step,
             note=f"loss {last.loss_nats:.4f}, lr {last.lr:.2e}, grad norm {last.grad_norm:.2f}, "
             f"{last.tokens_per_s:,.0f} tokens/s, MFU {last.mfu:.0%}, {memory >> 20:,} MB",

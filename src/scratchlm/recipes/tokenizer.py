@@ -8,7 +8,8 @@ from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
 from scratchlm.corpus import bundled
 from scratchlm.corpus.encodings import Errors
-from scratchlm.corpus.read import SourceFile, Tally, find_files, read_documents
+from scratchlm.corpus.read import Document, SourceFile, Tally, find_files, read_documents
+from scratchlm.tokenizer import compare as comparing
 from scratchlm.tokenizer import sentencepiece
 from scratchlm.tokenizer import train as training
 from scratchlm.tokenizer.config import TokenizerConfig
@@ -108,6 +109,33 @@ def decode(ids: str, tokenizer: Tokenizer, *, skip_special: bool = False) -> str
             raise DataError(f"word {position} of the ids is {word!r}, not a number.")
         tokens.append(int(word))
     return tokenizer.decode(tokens, skip_special=skip_special)
+
+
+def compare(
+    names: Sequence[str | Path], path: Path | str, *, max_bytes: int = 10_000_000
+) -> list[comparing.Comparison]:
+    """How several tokenizers do on the text of one file or folder.
+
+    names      as `open_tokenizer` takes them
+    max_bytes  of text to read at most; says so when there is more
+    raises     ConfigError without names; CheckpointError and DataError for what cannot be read
+    """
+    if not names:
+        raise ConfigError("there is nothing to compare. Name tokenizers, such as gpt2 or a folder.")
+    text = _head(read_documents(find_files([bundled.resolve(path)])), max_bytes)
+    return comparing.compare({str(name): open_tokenizer(name) for name in names}, text)
+
+
+def _head(documents: Iterator[Document], max_bytes: int) -> str:
+    texts: list[str] = []
+    n_bytes = 0
+    for document in documents:
+        texts.append(document.text)
+        n_bytes += len(document.text.encode())
+        if n_bytes >= max_bytes:
+            say(f"compared on the first {n_bytes / 1e6:.1f} MB of the text")
+            break
+    return "".join(texts)
 
 
 def _total(files: list[SourceFile]) -> int | None:

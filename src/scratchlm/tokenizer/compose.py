@@ -1,12 +1,9 @@
 """New tokenizers put together from their parts: the vocabulary, the rules, the control tokens."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from scratchlm.tokenizer.definition import Definition
+from scratchlm.tokenizer.definition import Definition, Part
 from scratchlm.tokenizer.tokenizer import Tokenizer
-
-Part = dict[str, Any]
 
 
 def compose(

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from scratchlm.tokenizer.compose import bpe, byte_level, compose
 from scratchlm.tokenizer.config import END_OF_TEXT
-from scratchlm.tokenizer.definition import bytes_of_characters
+from scratchlm.tokenizer.rules import bytes_of_characters
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 # vocab.bpe as OpenAI published it (github.com/openai/gpt-2, modified MIT licence)

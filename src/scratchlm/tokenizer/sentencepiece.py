@@ -4,7 +4,9 @@ import base64
 from pathlib import Path
 
 from scratchlm.base.errors import CheckpointError
-from scratchlm.tokenizer.compose import Part, bpe, compose, replace
+from scratchlm.tokenizer.compose import bpe, compose, replace
+from scratchlm.tokenizer.definition import Part
+from scratchlm.tokenizer.rules import SPACE
 from scratchlm.tokenizer.sentencepiece_file import (
     CONTROL,
     NORMAL,
@@ -15,7 +17,6 @@ from scratchlm.tokenizer.sentencepiece_file import (
 )
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
-_SPACE = "\u2581"  # stands for a space inside pieces
 _MAX_FILE_BYTES = 64_000_000
 
 
@@ -92,12 +93,12 @@ def _normalizers(model: Model) -> list[Part]:
         parts.append(replace({"Regex": r"\A +| +\z"}, ""))
         parts.append(replace({"Regex": " {2,}"}, " "))
     if model.dummy_prefix:
-        parts.append({"type": "Prepend", "prepend": _SPACE})
-    return [*parts, replace({"String": " "}, _SPACE)]
+        parts.append({"type": "Prepend", "prepend": SPACE})
+    return [*parts, replace({"String": " "}, SPACE)]
 
 
 def _decoders(model: Model) -> list[Part]:
-    parts = [replace({"String": _SPACE}, " "), {"type": "ByteFallback"}, {"type": "Fuse"}]
+    parts = [replace({"String": SPACE}, " "), {"type": "ByteFallback"}, {"type": "Fuse"}]
     if model.dummy_prefix:
         parts.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return parts

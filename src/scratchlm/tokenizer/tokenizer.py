@@ -1,27 +1,31 @@
 """One class for every kind of tokenizer: text <-> ids, one tokenizer.json (stage 4)."""
 
-import functools
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 from tokenizers import Tokenizer as Backend
 
 from scratchlm.base.errors import CheckpointError, ConfigError, DataError
 from scratchlm.base.files import read_json, write_json, write_text, write_whole
-from scratchlm.base.log import say
+from scratchlm.base.log import say, warn
+from scratchlm.tokenizer.config import Kind
 from scratchlm.tokenizer.definition import (
     Definition,
     build_backend,
     canonical_text,
-    component_types,
-    markers_as_text,
     no_panic,
-    pieces_of,
     read_definition,
+)
+from scratchlm.tokenizer.rules import (
+    drops_first_space,
+    markers_as_text,
+    pieces_of,
     without_prefix,
 )
 from scratchlm.tokenizer.stream import StreamDecoder
@@ -37,7 +41,6 @@ class Tokenizer:
 
     kind             see TokenizerConfig.kind; "foreign" for a tokenizer made by another tool
     vocab_size       ids are in [0, vocab_size)
-    hash             SHA-256 of the tokenizer.json that `save` writes, in hexadecimal
     special_tokens   control tokens by name; text never encodes to one unless it is allowed
     bos_id, eos_id, pad_id, unk_id    None where the tokenizer has no such token
     """
@@ -58,22 +61,33 @@ class Tokenizer:
         self._config = config
         self._companions = companions or {}
         self._source = source
-        self.kind: str = config.get("scratchlm", {}).get("kind", "foreign")
-        self.hash = hashlib.sha256(canonical_text(definition).encode()).hexdigest()
+        self._backends: dict[tuple[bool, bool], Backend] = {}
         vocab = self._backend(allowed_special=False, continues=False).get_vocab()
-        self._pieces = pieces_of(definition, vocab, source)
+        self.kind: str = config.get("scratchlm", {}).get("kind", "foreign")
+        if self.kind not in (*get_args(Kind), "foreign"):
+            raise CheckpointError(
+                f"{source} is a tokenizer of kind {self.kind!r}, which this version of scratchlm "
+                "does not know. Use the version that wrote it."
+            )
+        self._segmenter = SEGMENTERS.get(self.kind)
+        self._drops_space = drops_first_space(definition)
+        if self._segmenter:
+            self._pieces = [word.encode() for word in sorted(vocab, key=vocab.__getitem__)]
+        else:
+            self._pieces = pieces_of(definition, vocab, source)
         self.vocab_size = len(self._pieces)
-        self.special_tokens: dict[str, int] = {
-            token["content"]: vocab[token["content"]]
-            for token in definition.get("added_tokens") or []
-            if not token["content"].isspace()
-        }
+        added = [token["content"] for token in definition.get("added_tokens") or []]
+        self.special_tokens = {name: vocab[name] for name in added if not name.isspace()}
+        self._words = {word: i for word, i in vocab.items() if word not in self.special_tokens}
         self.bos_id = self._role("bos_token", vocab)
         self.eos_id = self._role("eos_token", vocab)
         self.pad_id = self._role("pad_token", vocab)
         self.unk_id = self._role("unk_token", vocab)
-        self._segmenter = SEGMENTERS.get(self.kind)
-        self._words = {word: i for word, i in vocab.items() if word not in self.special_tokens}
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the tokenizer.json that `save` writes, in hexadecimal."""
+        return hashlib.sha256(canonical_text(self._definition).encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.kind}, {self.vocab_size} ids, {self.hash[:8]})"
@@ -94,11 +108,8 @@ class Tokenizer:
         config = read_json(config_file, CheckpointError) if config_file.is_file() else {}
         if not isinstance(config, dict) or not isinstance(config.get("scratchlm", {}), dict):
             raise CheckpointError(f"{config_file} is not a tokenizer_config.json: it was damaged.")
-        companions = {
-            name: beside.read_bytes()
-            for name in _COMPANIONS
-            if (beside := file.with_name(name)).is_file()
-        }
+        beside = [file.with_name(name) for name in _COMPANIONS]
+        companions = {other.name: other.read_bytes() for other in beside if other.is_file()}
         return cls(definition, config, companions, str(file))
 
     def save(self, folder: Path | str) -> None:
@@ -129,17 +140,19 @@ class Tokenizer:
         allowed_special   names of control tokens in the text become their ids, not plain text
         continues         the text goes on from an earlier piece of the same document, cut after
                           a line end: SentencePiece then puts no space before it
-        strict            a word outside the vocabulary is an error instead of the unknown token
+        strict            text outside the vocabulary is an error instead of the unknown token
 
         raises   DataError for a lone surrogate, a character that a character tokenizer does not
                  have, an unknown word if strict; ConfigError for bos or eos without such a token
         """
-        tokens = self._encode(text, allowed_special, continues, strict)
-        if bos:
-            tokens.insert(0, self._required(self.bos_id, "bos"))
-        if eos:
-            tokens.append(self._required(self.eos_id, "eos"))
-        return tokens
+        _refuse_surrogates(text)
+        if self._segmenter:
+            tokens = self._look_up(text, allowed_special, strict)
+        else:
+            tokens = self._run_backend(text, allowed_special, continues, strict)
+        begin = [self._required(self.bos_id, "bos")] if bos else []
+        end = [self._required(self.eos_id, "eos")] if eos else []
+        return begin + tokens + end
 
     def encode_batch(
         self,
@@ -148,20 +161,19 @@ class Tokenizer:
         allowed_special: bool = False,
         continues: Sequence[bool] | None = None,
     ) -> list[list[int]]:
-        """The ids of many texts, faster than one by one; `continues` says it for each text."""
-        flags = continues or [False] * len(texts)
+        """The ids of many texts, on all processors; `continues` as in `encode`, for each text."""
         if self._segmenter:
-            return [self._encode(text, allowed_special, False, False) for text in texts]
+            return [self.encode(text, allowed_special=allowed_special) for text in texts]
+        for text in texts:
+            _refuse_surrogates(text)
+        flags = continues or [False] * len(texts)
         tokens: list[list[int]] = [[]] * len(texts)
         for flag in set(flags):
-            chosen = [i for i in range(len(texts)) if flags[i] == flag]
-            for i in chosen:
-                _refuse_surrogates(texts[i])
+            chosen = [i for i, other in enumerate(flags) if other == flag]
             backend = self._backend(allowed_special, flag)
             with self._no_panic():
-                encodings = backend.encode_batch_fast(
-                    [texts[i] for i in chosen], add_special_tokens=False
-                )
+                batch = [texts[i] for i in chosen]
+                encodings = backend.encode_batch_fast(batch, add_special_tokens=False)
             for i, encoding in zip(chosen, encodings, strict=True):
                 tokens[i] = encoding.ids
         return tokens
@@ -172,7 +184,7 @@ class Tokenizer:
         """The text of ids; bytes that form no character become U+FFFD.
 
         skip_special   leave control tokens out
-        continues      keep the leading space that SentencePiece would have put there itself
+        continues      the ids follow others: keep the leading space that SentencePiece else drops
         raises         DataError for an id outside the vocabulary
         """
         control = set(self.special_tokens.values()) if skip_special else set()
@@ -180,9 +192,9 @@ class Tokenizer:
         return "".join(stream.push(i) for i in ids if i not in control) + stream.flush()
 
     def stream(self, *, continues: bool = False) -> StreamDecoder:
-        """Decode ids one by one; `continues` as in `decode` (the ids follow a prompt)."""
+        """Decode ids one by one; `continues` as in `decode`."""
         gap = self._segmenter.gap if self._segmenter else None
-        return StreamDecoder(self._pieces, gap, drop_space=self._has_prefix and not continues)
+        return StreamDecoder(self._pieces, gap, drop_space=self._drops_space and not continues)
 
     def joint(self) -> list[int]:
         """What stands between two documents: the end token, or an empty line (characters).
@@ -203,72 +215,58 @@ class Tokenizer:
         """The bytes of each id: a part of a character where a character has several ids."""
         return list(self._pieces)
 
-    def _encode(self, text: str, allowed_special: bool, continues: bool, strict: bool) -> list[int]:
-        _refuse_surrogates(text)
-        if self._segmenter:
-            return self._encode_pieces(text, allowed_special, strict)
+    def _run_backend(
+        self, text: str, allowed_special: bool, continues: bool, strict: bool
+    ) -> list[int]:
         with self._no_panic():
             backend = self._backend(allowed_special, continues)
-            tokens: list[int] = backend.encode(text, add_special_tokens=False).ids
+            encoding = backend.encode(text, add_special_tokens=False)
+        tokens: list[int] = encoding.ids
         if strict and self.unk_id in tokens:
-            raise DataError("the text has characters that are not in the vocabulary.")
+            start, end = encoding.offsets[tokens.index(self.unk_id)]
+            self._refuse(text[start:end], start)
         return tokens
 
-    def _encode_pieces(self, text: str, allowed_special: bool, strict: bool) -> list[int]:
-        """Encode by looking up each character or word."""
+    def _look_up(self, text: str, allowed_special: bool, strict: bool) -> list[int]:
+        """Encode characters or words by the vocabulary alone."""
         assert self._segmenter
         if allowed_special and self.special_tokens:
             names = "|".join(re.escape(name) for name in self.special_tokens)
             tokens: list[int] = []
             for part in re.split(f"({names})", text):
                 special = self.special_tokens.get(part)
-                rest = self._encode_pieces(part, False, strict) if special is None else [special]
-                tokens += rest
+                tokens += self._look_up(part, False, strict) if special is None else [special]
             return tokens
-        pieces = self._segmenter.split(text)
+        words = self._segmenter.split(text)
         if self.unk_id is not None and not strict:
             unknown, find = self.unk_id, self._words.get
-            return [find(piece, unknown) for piece in pieces]
+            return [find(word, unknown) for word in words]
         try:
-            return [self._words[piece] for piece in pieces]
+            return [self._words[word] for word in words]
         except KeyError as missing:
-            self._refuse_piece(missing.args[0], text)
+            word = missing.args[0]
+            self._refuse(word, text.index(word))
 
-    def _refuse_piece(self, piece: str, text: str) -> NoReturn:
-        where = f"at position {text.index(piece)} is not among the {self.vocab_size} ids"
-        if self.kind == "char":
-            raise DataError(
-                f"character {piece!r} (U+{ord(piece):04X}) {where} of this character tokenizer. "
-                "Train it on text that has the character, or use a kind that writes any text, "
-                "such as bpe."
-            )
-        raise DataError(f"word {piece!r} {where} of this tokenizer, and strict is set.")
-
-    @functools.cached_property
-    def _backends(self) -> dict[tuple[bool, bool], Backend]:
-        return {}
+    def _refuse(self, piece: str, position: int) -> NoReturn:
+        code = f" (U+{ord(piece):04X})" if len(piece) == 1 else ""
+        raise DataError(
+            f"{piece!r}{code} at position {position} of the text is not in the vocabulary of this "
+            f"{self.kind} tokenizer ({self.vocab_size} ids). Train it on text that has it, or use "
+            "a kind that writes any text, such as bpe."
+        )
 
     def _backend(self, allowed_special: bool, continues: bool) -> Backend:
-        """The library's tokenizer with these two switches, which it can only hold one way."""
-        key = allowed_special, continues and self._has_prefix
+        """The library's tokenizer for these two switches, which one object cannot turn."""
+        key = allowed_special, continues
         if key not in self._backends:
             definition = self._definition if allowed_special else markers_as_text(self._definition)
-            definition = without_prefix(definition) if key[1] else definition
+            definition = without_prefix(definition) if continues else definition
             backend = build_backend(definition, self._source)
             backend.encode_special_tokens = not allowed_special
             self._backends[key] = backend
         return self._backends[key]
 
-    @functools.cached_property
-    def _has_prefix(self) -> bool:
-        """Whether a space is put before every text, as SentencePiece does."""
-        return without_prefix(self._definition) != {
-            "normalizer": None,
-            "pre_tokenizer": None,
-            **self._definition,
-        } and bool(component_types(self._definition.get("decoder")) & {"Strip", "Metaspace"})
-
-    def _no_panic(self) -> Any:
+    def _no_panic(self) -> AbstractContextManager[None]:
         return no_panic(DataError, f"{self._source} failed to encode the text")
 
     def _role(self, name: str, vocab: dict[str, int]) -> int | None:
@@ -276,11 +274,12 @@ class Tokenizer:
         token = value.get("content") if isinstance(value, dict) else value
         if token is None:
             return None
-        if token not in vocab:
-            raise CheckpointError(
-                f"{self._source} has no token {token!r}, which {_CONFIG_FILE} beside it names as "
-                f"{name}: the two files are not of one tokenizer."
+        if not isinstance(token, str) or token not in vocab:
+            warn(
+                f"{_CONFIG_FILE} names {token!r} as {name}, but {self._source} has no such token: "
+                "it is left out."
             )
+            return None
         return vocab[token]
 
     def _required(self, token: int | None, name: str) -> int:

@@ -7,9 +7,9 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import pre_tokenizers, trainers
 
 from scratchlm.base.errors import ConfigError
-from scratchlm.tokenizer.compose import Part, bpe, byte_level, compose, sequence, split
+from scratchlm.tokenizer.compose import bpe, byte_level, compose, sequence, split
 from scratchlm.tokenizer.config import BEGIN_OF_TEXT, END_OF_TEXT, TokenizerConfig
-from scratchlm.tokenizer.definition import build_backend
+from scratchlm.tokenizer.definition import Part, build_backend
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 # llama.cpp's pre-tokenizer "deepseek-v3" (llama-vocab.cpp), the best of those it knows, measured

@@ -116,6 +116,7 @@ class Trainer:
         self.step = 0
         self.tokens_seen = 0
         self.stop_reason: str | None = None
+        self.interrupted = False
         self.last: StepMetrics | None = None
         self._objective = _Compiled(objective) if config.compile else objective
         peak = devices.matmul_flops(self.device, self.dtype)
@@ -132,7 +133,7 @@ class Trainer:
                 self.last = self._train_step(batches)
                 self.step += 1
                 if signal.name:
-                    self.stop_reason = signal.name
+                    self.stop_reason, self.interrupted = signal.name, True
                 self._call_hooks()
         return self.stop_reason or "all steps done"
 

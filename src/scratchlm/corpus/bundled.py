@@ -25,4 +25,4 @@ def resolve(path: str | Path) -> Path:
     name = text.removeprefix(PREFIX)
     if name not in NAMES:
         raise ConfigError(f"{text} is not one of {', '.join(PREFIX + name for name in NAMES)}.")
-    return Path(__file__).parent / f"{name}.txt"
+    return Path(__file__).parent / "texts" / f"{name}.txt"
