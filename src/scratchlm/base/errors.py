@@ -32,3 +32,7 @@ class MissingExtraError(UserError):
             f"{purpose} needs the library {library}, which is not installed. "
             f'Install it with: pip install "scratchlm[{extra}]"'
         )
+        self._arguments = library, extra, purpose
+
+    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str, str]]:
+        return MissingExtraError, self._arguments  # raised in a worker, it travels as a pickle

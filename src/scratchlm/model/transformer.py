@@ -29,15 +29,13 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), bias)
 
 
-    def reset_parameters(self) -> None:
-        """Leave the weights as memory holds them: `Transformer.initialise` draws, or a file fills."""
-
-
 class Embedding(nn.Embedding):
-    """`nn.Embedding`, its rows drawn by `Transformer.initialise` or read from a file."""
+    """`nn.Embedding` that draws nothing on the meta device, where drawing takes over a second."""
 
     def reset_parameters(self) -> None:
-        """Leave the rows as memory holds them."""
+        """Draw the rows anew, in place, if there are any to draw."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
 
 
 class RMSNorm(nn.Module):
@@ -179,7 +177,7 @@ class Where:
 
 
 class Transformer(nn.Module):
-    """A decoder-only language model; its weights are not drawn until `initialise` or a load.
+    """A decoder-only language model.
 
     config         its shape; `config.vocab_size` must be set
     compute_dtype  what activations are; None: the dtype of the weights

@@ -59,7 +59,7 @@ class RunConfig:
 _FREE = {
     "train.steps", "train.eval_every", "train.eval_batches", "train.sample_every",
     "train.sample_prompt", "train.sample_tokens", "train.save_every", "train.keep_last",
-    "train.patience", "train.track", "data.workers",
+    "train.patience", "train.track", "data.workers", "prepare.workers", "prepare.overwrite",
 }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -149,7 +148,9 @@ class Tokenizer:
         if self._segmenter:
             tokens = self._look_up(text, allowed_special, strict)
         else:
-            tokens = self._run_backend(text, allowed_special, continues, strict)
+            (tokens,) = self._run_backend([text], allowed_special, continues)
+            if strict and self.unk_id in tokens:
+                self._refuse_unknown(text, tokens.index(self.unk_id), allowed_special, continues)
         begin = [self._required(self.bos_id, "bos")] if bos else []
         end = [self._required(self.eos_id, "eos")] if eos else []
         return begin + tokens + end
@@ -170,12 +171,9 @@ class Tokenizer:
         tokens: list[list[int]] = [[]] * len(texts)
         for flag in set(flags):
             chosen = [i for i, other in enumerate(flags) if other == flag]
-            backend = self._backend(allowed_special, flag)
-            with self._no_panic():
-                batch = [texts[i] for i in chosen]
-                encodings = backend.encode_batch_fast(batch, add_special_tokens=False)
-            for i, encoding in zip(chosen, encodings, strict=True):
-                tokens[i] = encoding.ids
+            encoded = self._run_backend([texts[i] for i in chosen], allowed_special, flag)
+            for i, row in zip(chosen, encoded, strict=True):
+                tokens[i] = row
         return tokens
 
     def decode(
@@ -216,16 +214,21 @@ class Tokenizer:
         return list(self._pieces)
 
     def _run_backend(
-        self, text: str, allowed_special: bool, continues: bool, strict: bool
-    ) -> list[int]:
-        with self._no_panic():
-            backend = self._backend(allowed_special, continues)
-            encoding = backend.encode(text, add_special_tokens=False)
-        tokens: list[int] = encoding.ids
-        if strict and self.unk_id in tokens:
-            start, end = encoding.offsets[tokens.index(self.unk_id)]
-            self._refuse(text[start:end], start)
-        return tokens
+        self, texts: list[str], allowed_special: bool, continues: bool
+    ) -> list[list[int]]:
+        backend = self._backend(allowed_special, continues)
+        with no_panic(DataError, f"{self._source} failed to encode the text"):
+            # "fast" leaves out the offsets in the text: 1.6 times the speed for one long text
+            encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def _refuse_unknown(
+        self, text: str, nth: int, allowed_special: bool, continues: bool
+    ) -> NoReturn:
+        """Say what in the text became the n-th token, the unknown one."""
+        backend = self._backend(allowed_special, continues)
+        start, end = backend.encode(text, add_special_tokens=False).offsets[nth]
+        self._refuse(text[start:end], start)
 
     def _look_up(self, text: str, allowed_special: bool, strict: bool) -> list[int]:
         """Encode characters or words by the vocabulary alone."""
@@ -265,9 +268,6 @@ class Tokenizer:
             backend.encode_special_tokens = not allowed_special
             self._backends[key] = backend
         return self._backends[key]
-
-    def _no_panic(self) -> AbstractContextManager[None]:
-        return no_panic(DataError, f"{self._source} failed to encode the text")
 
     def _role(self, name: str, vocab: dict[str, int]) -> int | None:
         value = self._config.get(name)
