@@ -55,7 +55,7 @@ def test_saved_model_is_loaded_bit_for_bit(
 ):
     save_model(tmp_path / "m", model, tokenizer, facts={"step": 7})
     loaded = load_model(tmp_path / "m")
-    assert loaded.config == CONFIG == read_model_config(tmp_path / "m")
+    assert loaded.config == CONFIG.resolved() == read_model_config(tmp_path / "m")
     assert not loaded.training
     assert loaded.head.weight is loaded.embedding.weight
     assert read_json(tmp_path / "m" / "manifest.json")["step"] == 7

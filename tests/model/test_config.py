@@ -7,10 +7,10 @@ from scratchlm.model.config import ModelConfig
 
 
 def test_zeros_are_derived():
-    config = ModelConfig(family="llama", d_model=288, n_heads=8, n_kv_heads=4)
+    config = ModelConfig(family="llama", d_model=288, n_heads=8, n_kv_heads=4).resolved()
     assert (config.d_head, config.d_ff, config.norm_eps) == (36, 768, 1e-5)
-    assert ModelConfig(family="gpt2", d_model=64, n_heads=4).d_ff == 256
-    assert ModelConfig(family="qwen3", d_model=64, n_heads=4, d_head=32).d_head == 32
+    assert ModelConfig(family="gpt2", d_model=64, n_heads=4).resolved().d_ff == 256
+    assert ModelConfig(family="qwen3", d_model=64, n_heads=4, d_head=32).resolved().d_head == 32
 
 
 @pytest.mark.parametrize(

@@ -217,13 +217,14 @@ def read_config(values: dict[str, Any], where: str) -> ModelConfig:
     if names.rope:
         sizes["rope_theta"] = _rope_theta(values, where)
     try:
-        return ModelConfig(family=family, **sizes)  # type: ignore[arg-type]
+        return ModelConfig(family=family, **sizes).resolved()  # type: ignore[arg-type]
     except ConfigError as bad:
         raise CheckpointError(f"{where} describes an impossible model: {bad}") from None
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
     """The fields of config.json that describe `config`; `read_config` undoes it, dropout apart."""
+    config = config.resolved()
     names = NAMES[config.family]
     values: dict[str, Any] = {
         "architectures": [names.architecture],

@@ -262,7 +262,7 @@ def _without_surrogates(
         if errors == "strict":
             raise DataError(
                 f"{file.path}, line {number}: {text[bad.start]!r} at character {bad.start} is half "
-                'of a surrogate pair. Mend the line, or use errors = "replace".'
+                "of a surrogate pair. Mend the line, or use --errors replace."
             ) from None
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         tally.n_replaced += text.count("\ufffd")

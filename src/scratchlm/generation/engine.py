@@ -136,8 +136,8 @@ class Engine:
         if len(ids) > self.max_seq_len and not request.window:
             raise ConfigError(
                 f"the prompt has {len(ids)} tokens, but the model reads at most "
-                f"{self.max_seq_len} at a time. Shorten it, or set window = true to use only its "
-                f"last {self._half} tokens."
+                f"{self.max_seq_len} at a time. Shorten it, or use --window "
+                f"(window = True), which reads only its last {self._half} tokens."
             )
         self._warn_of_window(len(ids), request.sampling.max_new_tokens)
 

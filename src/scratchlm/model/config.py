@@ -1,6 +1,6 @@
 """The sizes of a model, and the families: which parts a model of that name is made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from scratchlm.base.errors import ConfigError
@@ -33,7 +33,7 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of one model. Zero means "derived": see each field."""
+    """The shape of one model. Zero means "derived": see each field, and `resolved`."""
 
     family: FamilyName = "qwen3"  # which parts the model is made of
     vocab_size: int = 0  # rows of the embedding; 0 takes the tokenizer's size
@@ -51,64 +51,65 @@ class ModelConfig:
     init: Literal["paper", "zero"] = "paper"  # the papers' normals, or output projections at zero
 
     def __post_init__(self) -> None:
-        parts = self._parts()
+        if self.family not in FAMILIES:
+            raise ConfigError(
+                f"model.family = {self.family!r} is not one of {', '.join(sorted(FAMILIES))}."
+            )
         for name in ("max_seq_len", "n_layers", "d_model", "n_heads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"model.{name} = {getattr(self, name)} must be at least 1.")
+        for name in ("vocab_size", "n_kv_heads", "d_head", "d_ff", "norm_eps"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"model.{name} = {getattr(self, name)} must not be negative.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout = {self.dropout} must be in [0, 1).")
-        if self.d_model % self.n_heads and not (self.d_head and parts.free_heads):
+        if self.d_model % self.n_heads and not (self.d_head and self.parts.free_heads):
             raise ConfigError(
                 f"model.n_heads = {self.n_heads} does not divide model.d_model = {self.d_model}: "
                 f"use one of {divisors(self.d_model)}, or family qwen3 with model.d_head."
             )
-        derived = {
-            "n_kv_heads": self.n_heads,
-            "d_head": self.d_model // self.n_heads,
-            "d_ff": 4 * self.d_model if parts.ffn == "gelu" else -(-self.d_model * 8 // 96) * 32,
-            "norm_eps": parts.norm_eps,
-        }
-        for name, value in derived.items():
-            if getattr(self, name) < 0:
-                raise ConfigError(f"model.{name} = {getattr(self, name)} must not be negative.")
-            if not getattr(self, name):
-                object.__setattr__(self, name, value)
-        if self.n_heads % self.n_kv_heads:
+        if self.n_kv_heads and self.n_heads % self.n_kv_heads:
             raise ConfigError(
                 f"model.n_kv_heads = {self.n_kv_heads} does not divide model.n_heads = "
                 f"{self.n_heads}: each key/value head serves an equal group of query heads. "
                 f"Use one of {divisors(self.n_heads)}."
             )
-        self._check_family(parts)
+        self._check_family()
 
-    def _parts(self) -> Family:
-        if self.family not in FAMILIES:
+    def _check_family(self) -> None:
+        d_head = self.d_head or self.d_model // self.n_heads
+        if self.parts.position == "rope" and d_head % 2:
             raise ConfigError(
-                f"model.family = {self.family!r} is not one of {', '.join(sorted(FAMILIES))}."
-            )
-        return FAMILIES[self.family]
-
-    def _check_family(self, parts: Family) -> None:
-        if parts.position == "rope" and self.d_head % 2:
-            raise ConfigError(
-                f"model.d_head = {self.d_head} must be even: RoPE turns pairs of numbers. "
+                f"model.d_head = {d_head} must be even: RoPE turns pairs of numbers. "
                 "Change model.n_heads or model.d_head."
             )
-        if parts.position == "learned" and self.n_kv_heads != self.n_heads:
+        if self.parts.position == "learned" and self.n_kv_heads not in (0, self.n_heads):
             raise ConfigError(
                 f"model.n_kv_heads = {self.n_kv_heads}: family {self.family} has one key/value "
                 f"head for each of its {self.n_heads} query heads. Use 0, or family llama."
             )
-        if parts.position == "learned" and self.d_head * self.n_heads != self.d_model:
+        if self.parts.position == "learned" and d_head * self.n_heads != self.d_model:
             raise ConfigError(
-                f"model.d_head = {self.d_head}: family {self.family} needs n_heads * d_head = "
+                f"model.d_head = {d_head}: family {self.family} needs n_heads * d_head = "
                 f"d_model = {self.d_model}. Use 0, or family llama."
             )
 
     @property
     def parts(self) -> Family:
         """What the family is made of."""
-        return self._parts()
+        return FAMILIES[self.family]
+
+    def resolved(self) -> "ModelConfig":
+        """The same shape with every derived size as a number: what a model is made from."""
+        gelu = self.parts.ffn == "gelu"
+        d_ff = 4 * self.d_model if gelu else -(-self.d_model * 8 // 96) * 32
+        return replace(
+            self,
+            n_kv_heads=self.n_kv_heads or self.n_heads,
+            d_head=self.d_head or self.d_model // self.n_heads,
+            d_ff=self.d_ff or d_ff,
+            norm_eps=self.norm_eps or self.parts.norm_eps,
+        )
 
 
 def divisors(n: int) -> str:

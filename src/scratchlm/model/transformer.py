@@ -188,6 +188,7 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         assert config.vocab_size > 0, "the caller sets vocab_size from the tokenizer"
+        config = config.resolved()
         parts = config.parts
         self.config = config
         self.compute_dtype: torch.dtype | None = None

@@ -68,11 +68,10 @@ def read_prompt(prompt: str) -> str:
 
 def _write_one(model: LanguageModel, request: Request, shown: str, out: TextIO) -> str:
     """Write a continuation as it comes, and a line end where it has none."""
-    print(shown, end="", flush=True, file=out)
     written = ""
-    for token in model.engine.stream(request):
-        print(token.text, end="", flush=True, file=out)
-        written += token.text
-    if not (shown + written).endswith("\n"):
+    for token in model.engine.stream(request):  # refuses a bad request before anything is written
+        print(shown + token.text, end="", flush=True, file=out)
+        written, shown = written + token.text, ""
+    if not written.endswith("\n"):
         print(file=out)
     return written

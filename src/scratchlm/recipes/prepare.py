@@ -161,8 +161,8 @@ def _refuse_used(out: Path, overwrite: bool) -> None:
         )
     if not overwrite:
         raise ConfigError(
-            f"{out} holds prepared data already. Set prepare.overwrite = true to replace it, or "
-            "choose another folder."
+            f"{out} holds prepared data already. Replace it with --overwrite "
+            "(overwrite = True), or choose another folder."
         )
 
 

@@ -129,7 +129,13 @@ def _open_data(config: RunConfig, out: Path, init: Path | None) -> tuple[DataCon
         if init is not None:
             tokenizer = Tokenizer.load(init)
         else:
-            tokenizer = train_tokenizer(paths, config.tokenizer)
+            tokenizer = train_tokenizer(
+                paths,
+                config.tokenizer,
+                errors=config.prepare.errors,
+                text_key=config.prepare.text_key,
+                document_separator=config.prepare.document_separator,
+            )
         with Progress("encoding") as progress:
             prepare(paths, folder, tokenizer, config=config.prepare, progress=progress.update)
     data = dataclasses.replace(config.data, sources=(SourceConfig(folder),))

@@ -34,7 +34,7 @@ class TokenizerConfig:
     byte_fallback: bool = True  # sentencepiece: unknown characters become bytes, not <unk>
     bos: bool = False  # add a token <|bos|> that begins a document (sentencepiece has <s>)
     eos: bool = False  # add <|endoftext|> to a kind without end: char, whitespace, spacy, rjieba
-    max_text_bytes: int = 30_000_000  # bpe, sentencepiece learn from a sample of so many bytes
+    max_text_bytes: int = 50_000_000  # bpe, sentencepiece learn from a sample of so many bytes
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "min_frequency", "max_text_bytes"):

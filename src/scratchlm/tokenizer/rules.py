@@ -19,14 +19,17 @@ def bytes_of_characters() -> dict[str, int]:
     return alphabet | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
-def pieces_of(definition: Definition, vocab: dict[str, int], source: str) -> list[bytes]:
+def pieces_of(
+    definition: Definition, vocab: dict[str, int], source: str, *, words: bool
+) -> list[bytes]:
     """The bytes that each id stands for, in order of ids; an id without a token has none.
 
     vocab    every token, added ones included
+    words    tokens are whole words or characters, written as they are
     raises   CheckpointError where the decoder is neither byte-level nor SentencePiece's
     """
     types = {part.get("type") for part in _parts(definition.get("decoder"))}
-    if not types & {"ByteLevel", "ByteFallback", "Metaspace"}:
+    if not words and not types & {"ByteLevel", "ByteFallback", "Metaspace"}:
         raise CheckpointError(
             f"{source} decodes by {', '.join(map(str, types)) or 'nothing'}: scratchlm reads "
             "byte-level tokenizers, SentencePiece's and its own."
@@ -35,7 +38,7 @@ def pieces_of(definition: Definition, vocab: dict[str, int], source: str) -> lis
     alphabet = bytes_of_characters()
     pieces = [b""] * (max(vocab.values(), default=-1) + 1)
     for token, i in vocab.items():
-        if token in added:
+        if words or token in added:
             pieces[i] = token.encode()
         elif "ByteLevel" in types:
             in_alphabet = alphabet.keys() >= set(token)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from scratchlm.base.errors import DataError
 from scratchlm.base.log import say
+from scratchlm.tokenizer.surrogates import refuse_surrogates
 
 Progress = Callable[[int], None]
 
@@ -16,7 +17,7 @@ def blocks(texts: Iterable[str], progress: Progress | None = None) -> Iterator[s
     """The texts as pieces of at most 32,768 characters, cut after a line end where there is one.
 
     progress   called with the bytes of text read so far
-    raises     DataError where all texts together are empty
+    raises     DataError where all texts together are empty, or one has a lone surrogate
     """
     n_bytes = 0
     for text in texts:
@@ -24,6 +25,7 @@ def blocks(texts: Iterable[str], progress: Progress | None = None) -> Iterator[s
         while start < len(text):
             end = _cut(text, start)
             block, start = text[start:end], end
+            refuse_surrogates(block)
             yield block
             n_bytes += _size(block)
             if progress:
@@ -63,4 +65,4 @@ def sample(pieces: Iterable[str], max_bytes: int) -> list[str]:
 
 
 def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return len(text) if text.isascii() else len(text.encode())

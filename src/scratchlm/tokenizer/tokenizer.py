@@ -28,6 +28,7 @@ from scratchlm.tokenizer.rules import (
     without_prefix,
 )
 from scratchlm.tokenizer.stream import StreamDecoder
+from scratchlm.tokenizer.surrogates import refuse_surrogates
 from scratchlm.tokenizer.words import SEGMENTERS
 
 _FILE = "tokenizer.json"
@@ -61,6 +62,7 @@ class Tokenizer:
         self._companions = companions or {}
         self._source = source
         self._backends: dict[tuple[bool, bool], Backend] = {}
+        self._has_prefix = without_prefix(definition) != definition
         vocab = self._backend(allowed_special=False, continues=False).get_vocab()
         self.kind: str = config.get("scratchlm", {}).get("kind", "foreign")
         if self.kind not in (*get_args(Kind), "foreign"):
@@ -70,10 +72,7 @@ class Tokenizer:
             )
         self._segmenter = SEGMENTERS.get(self.kind)
         self._drops_space = drops_first_space(definition)
-        if self._segmenter:
-            self._pieces = [word.encode() for word in sorted(vocab, key=vocab.__getitem__)]
-        else:
-            self._pieces = pieces_of(definition, vocab, source)
+        self._pieces = pieces_of(definition, vocab, source, words=self._segmenter is not None)
         self.vocab_size = len(self._pieces)
         added = [token["content"] for token in definition.get("added_tokens") or []]
         self.special_tokens = {name: vocab[name] for name in added if not name.isspace()}
@@ -144,7 +143,7 @@ class Tokenizer:
         raises   DataError for a lone surrogate, a character that a character tokenizer does not
                  have, an unknown word if strict; ConfigError for bos or eos without such a token
         """
-        _refuse_surrogates(text)
+        refuse_surrogates(text)
         if self._segmenter:
             tokens = self._look_up(text, allowed_special, strict)
         else:
@@ -166,7 +165,7 @@ class Tokenizer:
         if self._segmenter:
             return [self.encode(text, allowed_special=allowed_special) for text in texts]
         for text in texts:
-            _refuse_surrogates(text)
+            refuse_surrogates(text)
         flags = continues or [False] * len(texts)
         tokens: list[list[int]] = [[]] * len(texts)
         for flag in set(flags):
@@ -260,7 +259,7 @@ class Tokenizer:
 
     def _backend(self, allowed_special: bool, continues: bool) -> Backend:
         """The library's tokenizer for these two switches, which one object cannot turn."""
-        key = allowed_special, continues
+        key = allowed_special, continues and self._has_prefix
         if key not in self._backends:
             definition = self._definition if allowed_special else markers_as_text(self._definition)
             definition = without_prefix(definition) if continues else definition
@@ -289,14 +288,3 @@ class Tokenizer:
                 f"Train one with tokenizer.{name} = true."
             )
         return token
-
-
-def _refuse_surrogates(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as bad:
-        raise DataError(
-            f"character {bad.start} of the text is a lone surrogate "
-            f"(U+{ord(text[bad.start]):04X}), which UTF-8 cannot write. Decode the text again "
-            'with errors="replace".'
-        ) from None

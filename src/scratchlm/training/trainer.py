@@ -44,9 +44,14 @@ class TrainConfig:
     track: tuple[str, ...] = ()  # copies of the metrics: tensorboard, wandb, swanlab
 
     def __post_init__(self) -> None:
-        for name in ("steps", "micro_batch", "accumulate", "keep_last"):
+        for name in ("steps", "micro_batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
+        if self.keep_last < 2:
+            raise ConfigError(
+                f"train.keep_last = {self.keep_last} must be at least 2: if the newest checkpoint "
+                "is damaged, the one before it must still be there."
+            )
         for name in ("eval_every", "eval_batches", "sample_every", "save_every", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must not be negative.")
