@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,10 +29,14 @@ GROUP = Path("/proc/self/autogroup")
 
 def start(main: Callable[[Any], None], settings: type["Settings"], about: str | None) -> None:
     """Run a benchmark with the settings of the command line; errors end it without a traceback."""
+    # so that a process that is being measured ends with this one
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main(tyro.cli(settings, description=about))
     except UserError as bad:
         sys.exit(f"error: {bad}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: what was measured so far is kept")
 
 
 def must_exist(*paths: Path) -> None:

@@ -51,7 +51,7 @@ def test_we_load_what_transformers_saves(
 
     loaded = load_model(tmp_path / "theirs")
 
-    assert loaded.config == config
+    assert loaded.config == config.resolved()
     close(loaded(tokens), twin(tokens).logits)
 
 
