@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from process import ROOT, How, MeasurementError
 
+from process import ROOT, How, MeasurementError
 from scratchlm.base.errors import ConfigError, UserError
 from scratchlm.base.files import write_json, write_text
 from scratchlm.base.progress import duration

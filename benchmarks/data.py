@@ -16,7 +16,6 @@ from typing import Any
 
 from common import Column, Comparison, Entry, Results, Settings, must_exist, start
 from process import call
-
 from scratchlm.corpus import bundled
 
 COLUMNS = (

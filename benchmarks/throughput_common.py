@@ -4,8 +4,9 @@ import statistics
 from typing import Any
 
 import torch
-from shapes import Shape
 from torch import Tensor
+
+from shapes import Shape
 
 N_BATCHES = 4
 

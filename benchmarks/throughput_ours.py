@@ -6,8 +6,6 @@ from itertools import count
 from typing import Any
 
 import torch
-from shapes import Shape
-from throughput_common import random_batches, report
 
 from scratchlm.base.device import Precision, choose_device, matmul_flops
 from scratchlm.base.log import LOGGER
@@ -16,6 +14,8 @@ from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 from scratchlm.training.optimizers import OptimConfig, ScheduleConfig
 from scratchlm.training.trainer import TrainConfig, Trainer
+from shapes import Shape
+from throughput_common import random_batches, report
 
 PRECISIONS: dict[str, Precision] = {"fp32": "float32", "bf16": "bfloat16"}
 

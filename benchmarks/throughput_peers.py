@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from shapes import Shape
 from throughput_common import random_batches, report
-from torch import Tensor, nn
 
 Step = Callable[[Tensor, Tensor], None]
 ADAMW: dict[str, Any] = {"lr": 6e-4, "betas": (0.9, 0.95), "weight_decay": 0.1, "fused": True}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from process import How, call, run
-
 from scratchlm.base.files import write_whole
 from scratchlm.corpus import bundled
 
