@@ -92,6 +92,8 @@ def test_blocks_are_the_text(text):
     documents = [text * 10, "x" * 70_000, "", "\n" * 40_000, "end"]
     pieces = list(blocks(documents))
     assert "".join(pieces) == "".join(documents)
+    with pytest.raises(DataError, match="lone surrogate"):
+        list(blocks(["a\ud800"]))
     assert max(map(len, pieces)) <= 32_768
     assert all(piece.endswith("\n") for piece in blocks([text * 10]))
 

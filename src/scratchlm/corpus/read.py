@@ -239,7 +239,7 @@ def _lines(file: SourceFile, errors: Errors, tally: Tally) -> Iterator[str]:
 def _parse_line(line: str, place: str, text_key: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as bad:
+    except (ValueError, RecursionError) as bad:
         raise DataError(f"{place}: not valid JSON ({bad}).") from None
     if not isinstance(record, dict):
         raise DataError(f'{place}: not a JSON object like {{"{text_key}": "..."}}.')

@@ -62,8 +62,8 @@ class Tokenizer:
         self._companions = companions or {}
         self._source = source
         self._backends: dict[tuple[bool, bool], Backend] = {}
-        self._has_prefix = without_prefix(definition) != definition
         vocab = self._backend(allowed_special=False, continues=False).get_vocab()
+        self._has_prefix = without_prefix(definition) != definition
         self.kind: str = config.get("scratchlm", {}).get("kind", "foreign")
         if self.kind not in (*get_args(Kind), "foreign"):
             raise CheckpointError(
