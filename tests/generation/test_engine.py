@@ -171,7 +171,7 @@ def test_a_prompt_beyond_the_context_is_refused_or_cut(make_model: MakeModel) ->
 def test_the_window_is_said_once(make_model: MakeModel, caplog: pytest.LogCaptureFixture) -> None:
     engine = Engine(make_model(max_seq_len=23))  # a size of its own: each text is said only once
     for prompt in ([1], [1, 2], [1] * 23, [1] * 30, [1] * 31):
-        list(engine.stream(Request(prompt, greedy(23), window=True)))
+        list(engine.stream(Request(prompt, greedy(23), window=len(prompt) > 23)))
     assert [record.message for record in caplog.records] == [
         "the text may outgrow the model's context of 23 tokens: from there on it sees only the "
         "last 11 to 23.",

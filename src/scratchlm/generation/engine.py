@@ -139,13 +139,17 @@ class Engine:
                 f"{self.max_seq_len} at a time. Shorten it, or use --window "
                 f"(window = True), which reads only its last {self._half} tokens."
             )
-        self._warn_of_window(len(ids), request.sampling.max_new_tokens)
+        self._warn_of_window(request)
 
-    def _warn_of_window(self, n_prompt: int, n_new: int) -> None:
+    def _warn_of_window(self, request: Request) -> None:
         context = f"the model's context of {self.max_seq_len} tokens"
+        n_prompt = len(request.prompt_ids)
         if n_prompt > self.max_seq_len:
             warn_once(f"the prompt outgrows {context}: only its last {self._half} are used.")
-        elif n_prompt + n_new - 1 > self.max_seq_len:
+        elif (
+            not request.window  # where it is asked for, it is expected
+            and n_prompt + request.sampling.max_new_tokens - 1 > self.max_seq_len
+        ):
             warn_once(
                 f"the text may outgrow {context}: from there on it sees only the last "
                 f"{self._half} to {self.max_seq_len}."

@@ -63,7 +63,10 @@ def first_line(model: LanguageModel) -> str:
     kind = "This is a base model"
     if model.folder and (model.folder / "chat_template.jinja").is_file():
         kind = "This model has a chat template, which scratchlm does not use yet"
-    return f"{kind}: it continues your text, it does not answer. /help lists the commands."
+    return (
+        f"{kind}: it continues your text, it does not answer, and sees the last "
+        f"{model.model.config.max_seq_len} tokens of it. /help lists the commands."
+    )
 
 
 def terminal_reader() -> Callable[[], str]:

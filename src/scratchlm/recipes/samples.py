@@ -17,7 +17,10 @@ def sample_text(
     seed: int,
     temperature: float = 0.8,
 ) -> str:
-    """`prompt` and up to `n_tokens` tokens more; the model is in training mode again afterwards."""
+    """`prompt` and up to `n_tokens` tokens more, beyond the context by the engine's window.
+
+    A model in training is in training mode again afterwards.
+    """
     was_training = model.training
     compute_dtype, model.compute_dtype = model.compute_dtype, None
     model.eval()
