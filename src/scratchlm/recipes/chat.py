@@ -64,8 +64,8 @@ def first_line(model: LanguageModel) -> str:
     if model.folder and (model.folder / "chat_template.jinja").is_file():
         kind = "This model has a chat template, which scratchlm does not use yet"
     return (
-        f"{kind}: it continues your text, it does not answer, and sees the last "
-        f"{model.model.config.max_seq_len} tokens of it. /help lists the commands."
+        f"{kind}: it continues your text, it does not answer. It sees the last "
+        f"{model.model.config.max_seq_len} tokens at most. /help lists the commands."
     )
 
 
