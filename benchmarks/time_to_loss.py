@@ -32,6 +32,7 @@ class LossSettings(Settings):
     """What to train."""
 
     steps: tuple[int, ...] = (120, 900)  # lengths of our runs
+    compile: bool = False  # ours with torch.compile, which counts as start-up
     device: str = "cpu"  # cpu, cuda or mps
     nanogpt: Path | None = None  # a checkout of nanoGPT, whose CPU recipe is run beside ours
 
@@ -60,7 +61,8 @@ def _learn(settings: LossSettings, data: Path, steps: int, seed: int) -> dict[st
     with tempfile.TemporaryDirectory() as cache:
         how = settings.how(TORCHINDUCTOR_CACHE_DIR=cache)
         arguments = {"data": str(data), "seed": seed, "steps": steps, "device": settings.device}
-        return call("time_to_loss_ours:learn", arguments | {"started": time.time()}, how)
+        arguments |= {"compiled": settings.compile, "started": time.time()}
+        return call("time_to_loss_ours:learn", arguments, how)
 
 
 def _learn_nanogpt(settings: LossSettings, checkout: Path, _round: int) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.metrics import read_metrics
 
 
-def learn(data: str, seed: int, steps: int, started: float, device: str) -> dict[str, Any]:
+def learn(
+    data: str, seed: int, steps: int, started: float, device: str, compiled: bool
+) -> dict[str, Any]:
     """Train without a look at the validation tail, then read all of it once.
 
     data      the folder of shards
@@ -26,7 +28,9 @@ def learn(data: str, seed: int, steps: int, started: float, device: str) -> dict
     """
     sources = (SourceConfig(Path(data)),)
     config = quickstart_config().replace("data", sources=sources, seed=seed)
-    config = config.replace("train", steps=steps, seed=seed, eval_every=0, save_every=0)
+    config = config.replace(
+        "train", steps=steps, seed=seed, eval_every=0, save_every=0, compile=compiled
+    )
     with tempfile.TemporaryDirectory() as folder:
         result = pretrain(config, Path(folder) / "run", device=device)
         wall = time.time() - started
