@@ -46,6 +46,8 @@ _HOMES = {  # public name -> module:name
     "train_tokenizer": "recipes.tokenizer:train",
 }
 
+__all__ = sorted(_HOMES)
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:

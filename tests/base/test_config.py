@@ -71,5 +71,5 @@ def test_whole_numbers_serve_as_floats_and_missing_files_are_named(tmp_path):
     assert from_dict(Whole, {"part": {"lr": 1}}).part.lr == 1.0
     with pytest.raises(ConfigError, match=r"nothing\.toml does not exist"):
         read_toml(Whole, tmp_path / "nothing.toml")
-    with pytest.raises(ConfigError, match="not valid TOML"):
+    with pytest.raises(ConfigError, match="is a folder"):
         read_toml(Whole, tmp_path)

@@ -55,7 +55,16 @@ def test_a_total_may_become_known_later_and_be_surpassed():
     with Progress("reading", unit="lines", stream=log) as shown:
         for done in range(1, 6):
             shown.update(done, total=4)
-    assert log.getvalue().splitlines()[0].startswith("reading: 100%, 5 lines of 4 lines, 1 lines/s")
+    assert (
+        log.getvalue().splitlines()[0].startswith("reading: 100%, 5 lines of 4 lines, 1.0 lines/s")
+    )
+
+
+def test_an_error_before_anything_was_done_is_left_to_speak_for_itself():
+    log = io.StringIO()
+    with pytest.raises(ValueError, match="nothing there"), Progress("reading", stream=log):
+        raise ValueError("nothing there")
+    assert not log.getvalue()
 
 
 def test_what_was_done_before_is_not_speed():
@@ -63,7 +72,7 @@ def test_what_was_done_before_is_not_speed():
     with Progress("training", 1000, unit="steps", start=500, stream=log) as shown:
         for step in range(501, 506):
             shown.update(step)
-    line = "training: 50%, 505 steps of 1,000 steps, 1 steps/s, 8:15 left"
+    line = "training: 50%, 505 steps of 1,000 steps, 1.0 steps/s, 8:15 left"
     assert log.getvalue().splitlines()[0] == line
 
 

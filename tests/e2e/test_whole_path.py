@@ -142,6 +142,24 @@ def test_bad_settings_of_a_run_are_refused(tmp_path, changes, message):
     assert not (out / "model").exists()
 
 
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("mine", encoding="utf-8")
+    message = refused("pretrain", write_config(tmp_path), "--out", texts)
+    assert "is no run, but holds a.txt: it is left alone" in message
+    assert [path.name for path in texts.iterdir()] == ["a.txt"]
+
+
+def test_one_path_in_python_is_one_path(tmp_path):
+    poem = tmp_path / "p.txt"
+    poem.write_text("床前明月光，疑是地上霜。\n" * 40, encoding="utf-8")
+    tokenizer = scratchlm.train_tokenizer(str(poem), scratchlm.TokenizerConfig(kind="char"))
+    assert tokenizer.vocab_size == 13
+    prepared = scratchlm.prepare(str(poem), tmp_path / "data", "gpt2")
+    assert set(prepared.splits) == {"train", "val"}
+
+
 def test_a_cuda_device_that_is_not_there_is_refused(tmp_path):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

@@ -77,7 +77,9 @@ def test_training_again_replaces_a_tokenizer_with_all_its_files(folder, tmp_path
     kind = TokenizerConfig(kind="sentencepiece-unigram", vocab_size=400)
     recipe.train([folder / "sea.txt"], kind, out=out)
     assert (out / "tokenizer.model").is_file()
-    recipe.train([folder], SMALL, out=out)
+    with pytest.raises(ConfigError, match="holds a tokenizer already"):
+        recipe.train([folder], SMALL, out=out)
+    recipe.train([folder], SMALL, out=out, overwrite=True)
     assert {path.name for path in out.iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
 
 
@@ -142,7 +144,7 @@ def test_decode_reads_spaces_and_commas():
 
 @pytest.mark.parametrize("word", ["x", "-1", "1.5"])
 def test_decode_names_what_is_not_an_id(word):
-    with pytest.raises(DataError, match=rf"word 2 of the ids is '{word}', not a number"):
+    with pytest.raises(DataError, match=rf"word 2 of the ids is '{word}', not a whole number from 0"):
         recipe.decode(f"464 {word}", recipe.open_tokenizer("gpt2"))
 
 

@@ -26,7 +26,9 @@ def read_toml(cls: type[T], path: Path) -> T:
             values = tomllib.load(file)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist. Give the path of a TOML config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as bad:
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder. Give the path of a TOML config.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as bad:
         raise ConfigError(f"{path} is not valid TOML: {bad}.") from None
     try:
         return from_dict(cls, values)

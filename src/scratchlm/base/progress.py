@@ -58,16 +58,19 @@ class Progress:
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         seconds = time.monotonic() - self._began
+        if error and self.done == self.start:
+            self._display.close("")  # the error says all there is to say
+            return
         ending = "stopped after" if error else "done:"
-        amount, rate = (_amount(n, self.unit) for n in (self.done, self._rate(seconds)))
-        self._display.close(f"{self.what} {ending} {amount} in {duration(seconds)}, {rate}/s")
+        amount, speed = _amount(self.done, self.unit), _speed(self._rate(seconds), self.unit)
+        self._display.close(f"{self.what} {ending} {amount} in {duration(seconds)}, {speed}")
 
     def _rate(self, seconds: float) -> float:
         return (self.done - self.start) / max(seconds, 1e-9)
 
     def _facts(self, seconds: float) -> str:
         rate = self._rate(seconds)
-        done, speed = _amount(self.done, self.unit), f"{_amount(rate, self.unit)}/s"
+        done, speed = _amount(self.done, self.unit), _speed(rate, self.unit)
         facts = [done, speed]
         if self.total:
             facts = [f"{done} of {_amount(self.total, self.unit)}", speed]
@@ -85,6 +88,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _speed(rate: float, unit: str) -> str:
+    slow = unit != "B" and rate < 10
+    return f"{rate:.1f} {unit}/s" if slow else f"{_amount(rate, unit)}/s"
 
 
 def _amount(amount: float, unit: str) -> str:
@@ -124,7 +132,8 @@ class _Bar:
 
     def close(self, line: str) -> None:
         self._bar.stop()
-        self._bar.console.print(line, markup=False, highlight=False)
+        if line:
+            self._bar.console.print(line, markup=False, highlight=False)
 
 
 class _Lines:
@@ -141,7 +150,8 @@ class _Lines:
         self._write(line, end="\r" if self._renew else "\n")
 
     def close(self, line: str) -> None:
-        self._write(line, end="\n")
+        if line:
+            self._write(line, end="\n")
 
     def _write(self, line: str, end: str) -> None:
         print(line.ljust(self._width), end=end, file=self._stream, flush=True)

@@ -6,9 +6,7 @@ from typing import Annotated
 
 from scratchlm.base.progress import Progress
 from scratchlm.cli.command import Command, Inline, Paths
-from scratchlm.corpus import bundled
 from scratchlm.recipes.prepare import PrepareConfig, prepare
-from scratchlm.recipes.tokenizer import open_tokenizer
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,11 @@ class Prepare(Command):
 
     def run(self) -> None:
         """Encode with a progress display; the recipe says what came out."""
-        paths = [bundled.resolve(path) for path in self.paths]
-        tokenizer = open_tokenizer(self.tokenizer)
         with Progress("encoding") as progress:
-            prepare(paths, self.out, tokenizer, config=self.config, progress=progress.update)
+            prepare(
+                self.paths,
+                self.out,
+                self.tokenizer,
+                config=self.config,
+                progress=progress.update,
+            )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from scratchlm.base.log import say
+from scratchlm.base.progress import duration
 from scratchlm.cli.command import ConfigCommand, Inline
 from scratchlm.recipes.pretrain import Resume, pretrain
 from scratchlm.recipes.run_config import RunConfig
@@ -35,7 +36,10 @@ class Pretrain(ConfigCommand):
         result = pretrain(
             self.settings, self.out, resume=self.resume, init=self.init, device=self.device
         )
-        say(f"ended after step {result.step}: {result.reason}, {result.seconds:.0f} s of training")
+        say(
+            f"ended after step {result.step}: {result.reason}, "
+            f"{duration(result.seconds)} of training"
+        )
         if result.loss_nats is not None:
             bits = f", {result.bits_per_byte:.4f} bits per byte" if result.bits_per_byte else ""
             say(f"held-out loss {result.loss_nats:.4f} nats per token{bits}")

@@ -54,6 +54,7 @@ class Train(Command):
     errors: Errors = "strict"  # of bytes that are no text: stop there, or replace and count them
     text_key: str = "text"  # the key of a JSON line, or Parquet column, that holds the text
     document_separator: str | None = None  # what stands between the documents of a text file
+    overwrite: bool = False  # replace a tokenizer that is there already
 
     def run(self) -> None:
         """Train and save; the progress and a summary are said on the way."""
@@ -61,6 +62,7 @@ class Train(Command):
             self.paths,
             self.config,
             out=self.out,
+            overwrite=self.overwrite,
             errors=self.errors,
             text_key=self.text_key,
             document_separator=self.document_separator,

@@ -6,12 +6,19 @@ tang         poems of the Complete Tang Poems: title, author, verses in traditio
              from github.com/chinese-poetry/chinese-poetry (MIT)
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from scratchlm.base.errors import ConfigError
 
 PREFIX = "bundled:"
 NAMES = ("shakespeare", "tang")
+
+
+def resolve_all(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """`resolve` for one path or several; a text alone is one path, not a list of letters."""
+    several = [paths] if isinstance(paths, (str, Path)) else paths
+    return [resolve(path) for path in several]
 
 
 def resolve(path: str | Path) -> Path:

@@ -68,7 +68,7 @@ class TextFacts:
 
 
 def build(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     out: Path | str,
     *,
     tokenizer: Literal["auto", "char", "bpe"] = "auto",
@@ -83,12 +83,13 @@ def build(
     raises     DataError for text that cannot be read or is too short
     """
     chosen, _ = devices.choose_device(device)
-    files = find_files([bundled.resolve(path) for path in paths])
+    files = find_files(bundled.resolve_all(paths))
     facts = look_at(files)
     config, reasons = choose(facts, chosen, tokenizer=tokenizer, steps=steps)
     for reason in reasons:
         say(reason)
-    text = TextConfig(tuple(str(path) for path in paths))
+    named = [paths] if isinstance(paths, (str, Path)) else paths
+    text = TextConfig(tuple(str(path) for path in named))
     return pretrain(dataclasses.replace(config, text=text), out, resume=resume, device=device)
 
 
@@ -160,9 +161,9 @@ def choose(
             micro_batch=rows_at_once,
             accumulate=max(1, size.rows // rows_at_once),
             compile=steps >= 400,
-            eval_every=max(1, steps // 10),
+            eval_every=max(25, steps // 8),
             eval_batches=200,
-            sample_every=max(1, steps // 2),
+            sample_every=max(25, steps // 2),
             save_every=max(1, steps // 5),
         ),
     )

@@ -20,11 +20,13 @@ from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import replace_folder, write_manifest
 from scratchlm.base.log import say, warn
 from scratchlm.base.runtime import cpu_count
+from scratchlm.corpus import bundled
 from scratchlm.corpus.divide import Piece, divide_by_document, divide_by_tail
 from scratchlm.corpus.encodings import Errors
 from scratchlm.corpus.read import Document, SourceFile, Tally, find_files, read_documents
 from scratchlm.data.shards import FORMAT, VERSION, ShardWriter, is_shards_folder
 from scratchlm.recipes.encode import Encoded, encode_pieces
+from scratchlm.recipes.tokenizer import open_tokenizer
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 _SMALL = 8 << 20  # bytes of input below which starting workers takes longer than it saves
@@ -81,15 +83,16 @@ class PreparedData:
 
 
 def prepare(
-    paths: Sequence[Path | str],
+    paths: Path | str | Sequence[Path | str],
     out: Path | str,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | Path | str,
     *,
     config: PrepareConfig | None = None,
     progress: Progress | None = None,
 ) -> PreparedData:
     """Encode files and folders into a folder of shards that `open_shards` reads.
 
+    tokenizer  one at hand, or what `open_tokenizer` takes: a folder, a file, or "gpt2"
     out        gets train/, val/, the tokenizer's files and manifest.json, all at once at the end:
                an interrupted run leaves nothing under this name and starts anew
     progress   called with the bytes of text done, and with those of all files (an estimate; None
@@ -99,13 +102,15 @@ def prepare(
     A script must call it under `if __name__ == "__main__":`, since workers import the script.
     """
     config, out = config or PrepareConfig(), Path(out)
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = open_tokenizer(tokenizer)
     if config.bos and tokenizer.bos_id is None:
         raise ConfigError(
             f"prepare.bos = true, but this {tokenizer.kind} tokenizer has no beginning token. "
             "Train one with tokenizer.bos = true, or set prepare.bos = false."
         )
     _refuse_used(out, config.overwrite)
-    files = find_files(paths)
+    files = find_files(bundled.resolve_all(paths))
     divide = _choose_split(files, config)
     tally = Tally()
     prepared: list[PreparedData] = []

@@ -99,7 +99,6 @@ def pretrain(
     config = _resolve(config, tokenizer, chosen, before, Path(init) if init else None)
     if before is not None:
         check_same(before, config, out)
-    out.mkdir(parents=True, exist_ok=True)
     run = _Run(config, data, out, tokenizer, chosen)
     run.start(goes_on, Path(init) if init else None)
     return run.finish()
@@ -114,6 +113,13 @@ def _goes_on(out: Path, resume: Resume) -> bool:
         raise ConfigError(f"{out} holds a run. Use --resume auto to go on, or another --out.")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file. Give a folder as --out.")
+    if not holds_run and out.is_dir():
+        others = sorted(p.name for p in out.iterdir() if not p.name.startswith((".data", "data")))
+        if others:
+            raise ConfigError(
+                f"{out} is no run, but holds {', '.join(others[:3])}: it is left alone. Give a new "
+                "or empty folder as --out."
+            )
     return holds_run
 
 
@@ -125,7 +131,7 @@ def _open_data(config: RunConfig, out: Path, init: Path | None) -> tuple[DataCon
         return config.data, Tokenizer.load(owner)  # the shards are held against its hash
     folder = out / "data"
     if not is_shards_folder(folder):
-        paths = [bundled.resolve(path) for path in config.text.paths]
+        paths = bundled.resolve_all(config.text.paths)
         if init is not None:
             tokenizer = Tokenizer.load(init)
         else:
@@ -199,6 +205,7 @@ class _Run:
         """Make the model, or take it from --init or the newest checkpoint; say what the run is."""
         newest = self.store.newest() if goes_on else None
         config = self.config
+        self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.train.seed)
         origin = newest or init
         if origin:
@@ -210,8 +217,8 @@ class _Run:
             model.to(self.device)
         self.model = model
         state = self.store.load(newest) if newest else None
-        cut_metrics(self.out, state["trainer"]["step"] if state else 0)
         write_toml(self.out / CONFIG, config)
+        cut_metrics(self.out, state["trainer"]["step"] if state else 0)
         write_json(self.out / "run.json", self._facts(init))
         self.metrics = Metrics(self.out, config.train.track, to_dict(config))
         self.hooks = RunHooks(self)

@@ -23,6 +23,10 @@ class TextConfig:
 
     paths: tuple[str, ...] = ()  # files and folders; bundled:shakespeare and bundled:tang ship
 
+    def __post_init__(self) -> None:
+        if isinstance(self.paths, str):
+            raise ConfigError(f"text.paths = {self.paths!r} must be a list: [{self.paths!r}].")
+
 
 @dataclass(frozen=True)
 class RunConfig:

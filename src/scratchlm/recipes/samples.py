@@ -1,7 +1,7 @@
 """Samples while a run goes on: the engine on the model in training."""
 
 from scratchlm.generation.engine import Engine
-from scratchlm.generation.prompt import encode_prompt
+from scratchlm.generation.prompt import beginning
 from scratchlm.generation.sampling import Sampling
 from scratchlm.generation.sequence import Request
 from scratchlm.model.transformer import Transformer
@@ -26,7 +26,8 @@ def sample_text(
     model.eval()
     try:
         sampling = Sampling(max_new_tokens=n_tokens, temperature=temperature, seed=seed)
-        request = Request(encode_prompt(tokenizer, prompt), sampling, window=True)
+        ids = tokenizer.encode(prompt) or beginning(tokenizer)
+        request = Request(ids, sampling, window=True)
         tokens = Engine(model, tokenizer).stream(request)
         return prompt + "".join(token.text for token in tokens)
     finally:

@@ -34,17 +34,19 @@ def open_tokenizer(name: str | Path) -> Tokenizer:
 
 
 def train(
-    paths: Sequence[Path | str],
+    paths: Path | str | Sequence[Path | str],
     config: TokenizerConfig | None = None,
     *,
     out: Path | str | None = None,
+    overwrite: bool = False,
     errors: Errors = "strict",
     text_key: str = "text",
     document_separator: str | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer from files and folders of text, read as a stream.
 
-    out      the folder to save it in; None keeps it in memory only
+    out        the folder to save it in; None keeps it in memory only
+    overwrite  replace a tokenizer that is there already
     errors, text_key, document_separator    see `corpus.read.read_documents`
 
     raises   DataError for text that cannot be read; ConfigError for an `out` that holds other
@@ -52,8 +54,8 @@ def train(
     """
     config = config or TokenizerConfig()
     if out is not None:
-        _check_free(Path(out))
-    files = [] if config.kind == GPT2 else find_files([bundled.resolve(path) for path in paths])
+        _check_free(Path(out), overwrite)
+    files = [] if config.kind == GPT2 else find_files(bundled.resolve_all(paths))
     tally = Tally()
     documents = read_documents(
         files,
@@ -83,7 +85,7 @@ def encode(
     """The ids of each document of a file, in turn; the options are those of `Tokenizer.encode`."""
     tokens: list[int] = []
     begun = False
-    for document in read_documents(find_files([bundled.resolve(path)])):
+    for document in read_documents(find_files(bundled.resolve_all(path))):
         tokens += tokenizer.encode(
             document.text,
             bos=bos and not begun,
@@ -106,7 +108,10 @@ def decode(ids: str, tokenizer: Tokenizer, *, skip_special: bool = False) -> str
     tokens = []
     for position, word in enumerate(ids.replace(",", " ").split(), start=1):
         if not word.isdecimal():
-            raise DataError(f"word {position} of the ids is {word!r}, not a number.")
+            raise DataError(
+                f"word {position} of the ids is {word!r}, not a whole number from 0 to "
+                f"{tokenizer.vocab_size - 1}."
+            )
         tokens.append(int(word))
     return tokenizer.decode(tokens, skip_special=skip_special)
 
@@ -122,7 +127,7 @@ def compare(
     """
     if not names:
         raise ConfigError("there is nothing to compare. Name tokenizers, such as gpt2 or a folder.")
-    text = _head(read_documents(find_files([bundled.resolve(path)])), max_bytes)
+    text = _head(read_documents(find_files(bundled.resolve_all(path))), max_bytes)
     return comparing.compare({str(name): open_tokenizer(name) for name in names}, text)
 
 
@@ -145,10 +150,15 @@ def _total(files: list[SourceFile]) -> int | None:
     return sum(file.n_bytes for file in files)
 
 
-def _check_free(folder: Path) -> None:
-    """Refuse a folder whose other contents, such as a model, belong to another tokenizer."""
+def _check_free(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder with a tokenizer, or whose other contents belong to another one."""
     if folder.is_file():
         raise ConfigError(f"{folder} is a file. Name a folder for the tokenizer.")
+    if (folder / "tokenizer.json").exists() and not overwrite:
+        raise ConfigError(
+            f"{folder} holds a tokenizer already, and shards or models made with it need it. "
+            "Replace it with --overwrite (overwrite = True), or name another folder."
+        )
     others = sorted(path.name for path in folder.glob("*") if path.name not in FILES)
     if others:
         raise ConfigError(

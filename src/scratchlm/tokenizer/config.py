@@ -1,7 +1,7 @@
 """Settings of tokenizer training, and the names of the control tokens that scratchlm gives."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from scratchlm.base.errors import ConfigError
 
@@ -37,6 +37,10 @@ class TokenizerConfig:
     max_text_bytes: int = 50_000_000  # bpe, sentencepiece learn from a sample of so many bytes
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigError(
+                f"tokenizer.kind = {self.kind!r} is not one of {', '.join(get_args(Kind))}."
+            )
         for name in ("vocab_size", "min_frequency", "max_text_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"tokenizer.{name} = {getattr(self, name)} must be at least 1.")

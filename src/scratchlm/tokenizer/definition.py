@@ -30,7 +30,7 @@ def read_definition(path: Path) -> Definition:
     if not path.is_file():
         raise CheckpointError(
             f"{path} does not exist. Give a tokenizer.json or a folder that holds one; a "
-            "SentencePiece .model becomes one by from_model_file in tokenizer/sentencepiece.py."
+            "SentencePiece .model file can be named itself."
         )
     if path.stat().st_size > _MAX_FILE_BYTES:
         raise CheckpointError(
