@@ -144,7 +144,9 @@ def test_decode_reads_spaces_and_commas():
 
 @pytest.mark.parametrize("word", ["x", "-1", "1.5"])
 def test_decode_names_what_is_not_an_id(word):
-    with pytest.raises(DataError, match=rf"word 2 of the ids is '{word}', not a whole number from 0"):
+    with pytest.raises(
+        DataError, match=rf"word 2 of the ids is '{word}', not a whole number from 0"
+    ):
         recipe.decode(f"464 {word}", recipe.open_tokenizer("gpt2"))
 
 

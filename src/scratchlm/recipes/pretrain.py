@@ -46,7 +46,7 @@ from scratchlm.recipes.tokenizer import train as train_tokenizer
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.curve import draw_loss_curve
 from scratchlm.training.metrics import Metrics, cut_metrics, read_metrics
-from scratchlm.training.stop import NonFiniteError
+from scratchlm.training.stop import NonFiniteError, explain_out_of_memory
 from scratchlm.training.trainer import Trainer
 
 Resume = Literal["auto", "never", "must"]
@@ -100,7 +100,9 @@ def pretrain(
     if before is not None:
         check_same(before, config, out)
     run = _Run(config, data, out, tokenizer, chosen)
-    run.start(goes_on, Path(init) if init else None)
+    train = config.train
+    with explain_out_of_memory(train.micro_batch, train.accumulate, config.data.seq_len):
+        run.start(goes_on, Path(init) if init else None)
     return run.finish()
 
 

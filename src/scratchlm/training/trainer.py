@@ -130,7 +130,9 @@ class Trainer:
     def run(self) -> str:
         """Train to the last step, a stop from a hook, or a signal; returns the reason in words."""
         self.model.train()
-        with stop_signals() as signal, ExitStack() as closing:
+        config = self.config
+        explained = explain_out_of_memory(config.micro_batch, config.accumulate, self.seq_len)
+        with stop_signals() as signal, ExitStack() as closing, explained:
             batches = self.batches(self.step * self.config.accumulate)
             if hasattr(batches, "close"):
                 closing.callback(batches.close)
@@ -158,9 +160,8 @@ class Trainer:
         self.optimizers.set_step(self.step, lr_factor(self.schedule, self.step, config.steps))
         micro_batches = [next(batches) for _ in range(config.accumulate)]
         count = sum(count_targets(batch.targets) for batch in micro_batches)
-        with explain_out_of_memory(config.micro_batch, config.accumulate, self.seq_len):
-            total = self._gradient(micro_batches, count)
-            grad_norm = self._update(total, micro_batches)
+        total = self._gradient(micro_batches, count)
+        grad_norm = self._update(total, micro_batches)
         devices.synchronise(self.device)
         seconds = time.perf_counter() - start
         tokens = sum(batch.tokens.numel() for batch in micro_batches)
