@@ -98,8 +98,8 @@ def test_encodings_are_tallied_and_named(tmp_path, caplog):
     tally = Tally()
     assert texts(tmp_path, tally=tally) == [poem] * 3
     tally.report()
-    assert "1 files read as GB18030" in caplog.text
-    assert "1 files read as UTF-16" in caplog.text
+    assert "1 file read as GB18030" in caplog.text
+    assert "1 file read as UTF-16" in caplog.text
     assert "UTF-8" not in caplog.text
 
 

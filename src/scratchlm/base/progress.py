@@ -90,6 +90,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def counted(n: int, noun: str) -> str:
+    """A number with its noun: 1 shard, 1,000 shards."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def _speed(rate: float, unit: str) -> str:
     slow = unit != "B" and rate < 10
     return f"{rate:.1f} {unit}/s" if slow else f"{_amount(rate, unit)}/s"

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from scratchlm.base.errors import DataError, MissingExtraError
 from scratchlm.base.log import say, warn
+from scratchlm.base.progress import counted
 from scratchlm.corpus.encodings import NAMES, Errors, decode, detect
 from scratchlm.corpus.pieces import cut_pieces, split_documents
 
@@ -74,9 +75,10 @@ class Tally:
         """Say what was not plain: encodings other than UTF-8, empty documents, replacements."""
         for codec, n_files in sorted(self.encodings.items()):
             if codec != "utf-8":
-                say(f"{n_files} files read as {NAMES[codec]}, for example {self.examples[codec]}.")
+                files = counted(n_files, "file")
+                say(f"{files} read as {NAMES[codec]}, for example {self.examples[codec]}.")
         if self.n_empty:
-            say(f"{self.n_empty} documents without text were left out.")
+            say(f"Left out: {counted(self.n_empty, 'document')} without text.")
         if self.n_replaced:
             warn(f"{self.n_replaced} places could not be decoded and are U+FFFD now.")
 

@@ -19,6 +19,7 @@ import numpy as np
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import replace_folder, write_manifest
 from scratchlm.base.log import say, warn
+from scratchlm.base.progress import counted
 from scratchlm.base.runtime import cpu_count
 from scratchlm.corpus import bundled
 from scratchlm.corpus.divide import Piece, divide_by_document, divide_by_tail
@@ -304,8 +305,9 @@ def _write_manifest(
 def _say_result(prepared: PreparedData, tokenizer: Tokenizer) -> None:
     for split, facts in prepared.splits.items():
         say(
-            f"{prepared.folder / split}: {facts.n_tokens} tokens of {facts.n_documents} documents "
-            f"({facts.n_bytes / 1e6:.1f} MB) in {facts.n_shards} shards."
+            f"{prepared.folder / split}: {counted(facts.n_tokens, 'token')} of "
+            f"{counted(facts.n_documents, 'document')} ({facts.n_bytes / 1e6:.1f} MB) in "
+            f"{counted(facts.n_shards, 'shard')}."
         )
     n_tokens = sum(facts.n_tokens for facts in prepared.splits.values())
     if prepared.n_unknown:
