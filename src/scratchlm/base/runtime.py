@@ -13,16 +13,6 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def available_memory() -> int | None:
-    """Bytes of memory that can be taken without swapping; None where the system does not tell."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
 def peak_memory() -> int | None:
     """The most bytes of memory this process has held so far; None where it is not known."""
     status = Path("/proc/self/status")

@@ -17,8 +17,12 @@ NAMES = ("shakespeare", "tang")
 
 def resolve_all(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """`resolve` for one path or several; a text alone is one path, not a list of letters."""
-    several = [paths] if isinstance(paths, (str, Path)) else paths
-    return [resolve(path) for path in several]
+    return [resolve(path) for path in listed(paths)]
+
+
+def listed(paths: str | Path | Iterable[str | Path]) -> list[str | Path]:
+    """One path or several as a list, names of bundled texts as they are."""
+    return [paths] if isinstance(paths, (str, Path)) else list(paths)
 
 
 def resolve(path: str | Path) -> Path:

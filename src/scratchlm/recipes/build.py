@@ -1,4 +1,4 @@
-"""`build`: any text -> a tokenizer and a model folder, with choices that suit both it and you."""
+"""`build`: any text -> a tokenizer and a model folder, with choices that it explains."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -26,9 +26,7 @@ from scratchlm.training.trainer import TrainConfig
 
 SAMPLE_CHARACTERS = 4_000_000  # of text looked at for the choices
 SECONDS = {"cpu": 600.0, "mps": 1200.0, "cuda": 1800.0}  # of training, where the text allows
-EPOCHS = (
-    20  # more readings of a small text only learn it by heart (arXiv:2305.16264: gains end near 16)
-)
+EPOCHS = 20  # more readings only learn the text by heart (arXiv:2305.16264: gains end near 16)
 MFU = 0.35  # share of the fastest matrix product that training reaches, measured on small models
 
 
@@ -88,8 +86,7 @@ def build(
     config, reasons = choose(facts, chosen, tokenizer=tokenizer, steps=steps)
     for reason in reasons:
         say(reason)
-    named = [paths] if isinstance(paths, (str, Path)) else paths
-    text = TextConfig(tuple(str(path) for path in named))
+    text = TextConfig(tuple(str(path) for path in bundled.listed(paths)))
     return pretrain(dataclasses.replace(config, text=text), out, resume=resume, device=device)
 
 

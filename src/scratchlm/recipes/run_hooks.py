@@ -117,10 +117,10 @@ class RunHooks:
 
     def _save_if_due(self, trainer: Trainer) -> None:
         every = self.run.config.train.save_every
-        best = self._best_step == trainer.step or self.run.validation is None
         gained = self._best_step == trainer.step
         if gained or trainer.is_last or (every and trainer.step % every == 0):
             state = {"trainer": trainer.state_dict(), "hooks": self.state_dict()}
+            best = gained or self.run.validation is None  # nothing to compare: the last is it
             self.run.store.save(trainer.step, self.run.write_checkpoint, state, best=best)
 
     def state_dict(self) -> dict[str, Any]:
