@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_FLAGS ?=
+SOURCES := pyproject.toml hatch_build.py $(wildcard src/scratchlm/native/kernels/*)
 
 .PHONY: quickstart test slow-test check clean
 
@@ -30,11 +31,11 @@ $(VENV)/.torch: $(VENV)/bin/python constraints.txt
 	$(PIP) install -q $(PIP_FLAGS) -c constraints.txt torch numpy
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+$(VENV)/.installed: $(VENV)/.torch $(SOURCES)
 	$(PIP) install -q $(PIP_FLAGS) -c constraints.txt -e .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.torch pyproject.toml
+$(VENV)/.installed-test: $(VENV)/.torch $(SOURCES)
 	$(PIP) install -q $(PIP_FLAGS) -c constraints.txt -e ".[test]"
 	touch $@ $(VENV)/.installed
 

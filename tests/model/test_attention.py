@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from scratchlm.model import attention
-from scratchlm.model.attention import attend
+from scratchlm.model.attention import Where, attend
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
@@ -32,10 +32,11 @@ def test_matmul_equals_sdpa(kv_heads, kind):
 
 def test_bfloat16_on_a_cpu_takes_the_products_up_to_the_measured_length(monkeypatch):
     taken = []
+    monkeypatch.setattr(attention, "fused", lambda *_: False)
     monkeypatch.setattr(
         attention, "_by_matmul", lambda q, *_a, **_k: taken.append(q.shape) or q.clone()
     )
     for length, dtype in [(16, torch.bfloat16), (16, torch.float32), (600, torch.bfloat16)]:
-        x = torch.randn(1, 1, length, 8, dtype=dtype)
-        attend(x, x, x, None, causal=True, drop=0.0)
+        x = torch.randn(1, length, 1, 8, dtype=dtype)
+        attend(x, x, x, Where(None, True, None, None), drop=0.0)
     assert taken == [(1, 1, 16, 8)]

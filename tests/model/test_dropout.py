@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scratchlm.model.dropout import dropout
+from scratchlm.model.functional import dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.2, 0.5])

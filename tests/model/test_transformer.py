@@ -34,7 +34,7 @@ def test_zero_init_starts_every_block_as_the_identity(family):
     model = make(family, init="zero", tie_embeddings=False).eval()
     x = torch.randn(2, 8, 32)
     tokens = torch.randint(0, 50, (2, 8))
-    where = model._where(tokens, model._positions(tokens, None, None), None, None, x.dtype)
+    where = model._where(x, model._positions(tokens, None, None), None, None)
     with torch.no_grad():
         assert torch.equal(model.blocks[0](x, where, None, 0), x)
         assert torch.equal(model(tokens), torch.zeros(2, 8, 50))

@@ -48,3 +48,8 @@ def cache_folder() -> Path:
         return Path(local) / "scratchlm"
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "scratchlm"
+
+
+def native_choice() -> str:
+    """What SCRATCHLM_NATIVE says of the compiled kernels: auto, off, or an instruction set."""
+    return os.environ.get("SCRATCHLM_NATIVE") or "auto"

@@ -1,40 +1,67 @@
-"""Attention by whichever of PyTorch's kernels is faster for the shape."""
+"""Attention by whichever kernel is fastest for the shape: ours, SDPA, or plain products."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scratchlm.model.dropout import dropout
+from scratchlm.model.functional import Angles, dropout
+from scratchlm.native import ops
 
 # Up to this many keys two batched matrix products beat SDPA's kernel on a CPU, because its backward
 # in bfloat16 leaves most of the processor idle. Measured, Zen 5, two cores, forward and backward:
-# (16, 6, 256, 64) 16 ms against 37; (2, 12, 1024, 64) 154 against 67.
+# (16, 6, 256, 64) 12 ms against 33, and 7.2 by our kernel; (2, 12, 1024, 64) 106, 68 and 20.
 MATMUL_MAX_KEYS = 512
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool, drop: float
-) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where the tokens stand and what they may look at: made once, read by every block.
+
+    angles    cos and sin, each (B or 1, T, 1, Dh/2), or None without RoPE
+    causal    the keys are the queries' own tokens: each sees those up to itself
+    segments  (B, T) int64 or None, beside `causal`: and only those of its own number
+    mask      bool, broadcast to (B, 1, T, S): the same for kernels that read a mask; None: all,
+              or with `causal` the plain triangle
+    """
+
+    angles: Angles | None
+    causal: bool
+    segments: Tensor | None
+    mask: Tensor | None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, where: Where, *, drop: float) -> Tensor:
     """Each query's mean of the values, weighted by softmax(q k / sqrt(Dh)) (arXiv:1706.03762).
 
-    q        (B, H, T, Dh)
-    k, v     (B, K, S, Dh)   K divides H: head h reads key/value head h // (H / K)
-    mask     None, or bool, broadcast to (B, 1, T, S): True where a query may look
-    causal   query t sees keys 0..t (then S = T and mask must be None)
+    q        (B, T, H, Dh)
+    k, v     (B, S, K, Dh)   K divides H: head h reads key/value head h // (H / K)
     drop     share of the weights zeroed (0 outside training)
-    returns  (B, H, T, Dh)
+    returns  (B, T, H, Dh)
     """
+    if where.causal and fused(q, q.shape[-1]):
+        return ops.attention(q, k, v, where.segments, drop)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    triangle = where.causal and where.mask is None
     if q.device.type == "cpu" and q.dtype != torch.float32 and k.shape[2] <= MATMUL_MAX_KEYS:
-        return _by_matmul(q, k, v, mask, causal=causal, drop=drop)
-    return F.scaled_dot_product_attention(
-        q,
-        k,
-        v,
-        attn_mask=mask,
-        dropout_p=drop,
-        is_causal=causal,
-        enable_gqa=q.shape[1] != k.shape[1],
-    )
+        y = _by_matmul(q, k, v, where.mask, causal=triangle, drop=drop)
+    else:
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=where.mask,
+            dropout_p=drop,
+            is_causal=triangle,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+    return y.transpose(1, 2)
+
+
+def fused(x: Tensor, d_head: int) -> bool:
+    """Whether our kernel serves for activations like x, so that no mask is needed."""
+    return d_head % 2 == 0 and ops.usable(x)
 
 
 def _by_matmul(

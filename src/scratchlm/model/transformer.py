@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scratchlm.model.attention import attend
+from scratchlm.model import functional
+from scratchlm.model.attention import Where, attend, fused
 from scratchlm.model.cache import KVCache
 from scratchlm.model.config import ModelConfig
-from scratchlm.model.dropout import dropout
+from scratchlm.native import ops
 
 
 class Linear(nn.Linear):
@@ -48,7 +49,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., size) -> (..., size); the mean is taken in float32."""
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return functional.rms_norm(x, self.weight, self.eps)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -56,22 +57,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., size) -> (..., size)."""
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + Dh/2]) by its position's angle (RoPE, arXiv:2104.09864).
-
-    x         (B, T, H, Dh)          Dh even
-    cos, sin  (B or 1, T, 1, Dh/2)   of position * theta ** (-2i / Dh), radians
-    returns   (B, T, H, Dh)          pair lengths unchanged
-
-    Halves are split front/back like the Llama and Qwen checkpoints on the Hugging Face hub, not
-    even/odd like the paper: mixing the two up loads without error and talks nonsense.
-    """
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+        return functional.layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class Attention(nn.Module):
@@ -87,23 +73,25 @@ class Attention(nn.Module):
         self.k = Linear(config.d_model, d_kv, bias=parts.bias)
         self.v = Linear(config.d_model, d_kv, bias=parts.bias)
         self.out = Linear(d_q, config.d_model, bias=parts.bias)
-        self.q_norm = RMSNorm(config.d_head, config.norm_eps) if parts.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(config.d_head, config.norm_eps) if parts.qk_norm else nn.Identity()
+        self.norm_eps = config.norm_eps
+        self.q_norm = RMSNorm(config.d_head, config.norm_eps) if parts.qk_norm else None
+        self.k_norm = RMSNorm(config.d_head, config.norm_eps) if parts.qk_norm else None
 
-    def forward(self, x: Tensor, where: "Where", cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, where: Where, cache: KVCache | None, layer: int) -> Tensor:
         """(B, T, D) -> (B, T, D); `cache` is read and extended, at `layer`."""
         B, T, _ = x.shape
-        q = self.q_norm(self.q(x).view(B, T, -1, self.d_head))  # (B, T, H, Dh)
-        k = self.k_norm(self.k(x).view(B, T, -1, self.d_head))  # (B, T, K, Dh)
-        v = self.v(x).view(B, T, -1, self.d_head).transpose(1, 2)  # (B, K, T, Dh)
-        if where.angles is not None:
-            q, k = rotate(q, *where.angles), rotate(k, *where.angles)
-        q, k = q.transpose(1, 2), k.transpose(1, 2)  # (B, H or K, T, Dh)
+        q = self._place(self.q(x).view(B, T, -1, self.d_head), self.q_norm, where)  # (B, T, H, Dh)
+        k = self._place(self.k(x).view(B, T, -1, self.d_head), self.k_norm, where)  # (B, T, K, Dh)
+        v = self.v(x).view(B, T, -1, self.d_head)  # (B, T, K, Dh)
         if cache is not None:
-            k, v = cache.extend(layer, k, v)  # (B, K, S, Dh)
-        drop = self.drop if self.training else 0.0
-        y = attend(q, k, v, where.mask, causal=where.causal, drop=drop)  # (B, H, T, Dh)
-        return self.out(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, D)
+            k, v = cache.extend(layer, k.transpose(1, 2), v.transpose(1, 2))  # (B, K, S, Dh)
+            k, v = k.transpose(1, 2), v.transpose(1, 2)  # (B, S, K, Dh)
+        y = attend(q, k, v, where, drop=self.drop if self.training else 0.0)  # (B, T, H, Dh)
+        return self.out(y.reshape(B, T, -1))  # (B, T, D)
+
+    def _place(self, x: Tensor, norm: RMSNorm | None, where: Where) -> Tensor:
+        weight = None if norm is None else norm.weight
+        return functional.place_heads(x, weight, self.norm_eps, where.angles)
 
 
 class GELUFeedForward(nn.Module):
@@ -116,7 +104,7 @@ class GELUFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(functional.gelu(self.up(x)))
 
 
 class SwiGLUFeedForward(nn.Module):
@@ -130,7 +118,7 @@ class SwiGLUFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        return self.down(functional.swiglu(self.gate(x), self.up(x)))
 
 
 NORMS = {"layernorm": LayerNorm, "rmsnorm": RMSNorm}
@@ -149,31 +137,13 @@ class Block(nn.Module):
         self.ffn_norm = NORMS[parts.norm](config.d_model, config.norm_eps)
         self.ffn = FFNS[parts.ffn](config)
 
-    def forward(self, x: Tensor, where: "Where", cache: KVCache | None, layer: int) -> Tensor:
+    def forward(self, x: Tensor, where: Where, cache: KVCache | None, layer: int) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         x = x + self._dropped(self.attention(self.attention_norm(x), where, cache, layer))
         return x + self._dropped(self.ffn(self.ffn_norm(x)))
 
     def _dropped(self, x: Tensor) -> Tensor:
-        return dropout(x, self.drop) if self.training and self.drop else x
-
-
-class Where:
-    """Where the tokens stand and what they may look at: made once, read by every block.
-
-    angles  (cos, sin), each (B or 1, T, 1, Dh/2), or None without RoPE
-    mask    bool, broadcast to (B, 1, T, S), or None
-    causal  True when the mask is the plain triangle
-    """
-
-    __slots__ = ("angles", "causal", "mask")
-
-    def __init__(
-        self, angles: tuple[Tensor, Tensor] | None, mask: Tensor | None, causal: bool
-    ) -> None:
-        self.angles = angles
-        self.mask = mask
-        self.causal = causal
+        return functional.dropout(x, self.drop) if self.training and self.drop else x
 
 
 class Transformer(nn.Module):
@@ -225,8 +195,8 @@ class Transformer(nn.Module):
             x = x + self.positions(positions)
         x = x.to(dtype)
         if self.training and self.config.dropout:
-            x = dropout(x, self.config.dropout)
-        where = self._where(tokens, positions, segments, cache, dtype)
+            x = functional.dropout(x, self.config.dropout)
+        where = self._where(x, positions, segments, cache)
         for layer, block in enumerate(self.blocks):
             x = block(x, where, cache, layer)
         return self.norm(x)
@@ -243,23 +213,19 @@ class Transformer(nn.Module):
         return steps - (steps * starts).cummax(dim=1).values
 
     def _where(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        segments: Tensor | None,
-        cache: KVCache | None,
-        dtype: torch.dtype,
+        self, x: Tensor, positions: Tensor, segments: Tensor | None, cache: KVCache | None
     ) -> Where:
         angles = None
         if self.config.parts.position == "rope":
+            dtype = torch.float32 if ops.usable(x) else x.dtype
             phase = (positions[..., None].float() * self.inv_freq)[:, :, None]  # (B, T, 1, Dh/2)
             angles = (phase.cos().to(dtype), phase.sin().to(dtype))
         if cache is not None:
-            return Where(angles, cache.mask(tokens.shape[1]), causal=False)
-        if segments is None:
-            return Where(angles, None, causal=True)
+            return Where(angles, False, None, cache.mask(x.shape[1]))
+        if segments is None or fused(x, self.config.d_head):
+            return Where(angles, True, segments, None)
         same = segments[:, None, :, None] == segments[:, None, None, :]  # (B, 1, T, T)
-        return Where(angles, same.tril(), causal=False)
+        return Where(angles, True, segments, same.tril())
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator | None = None) -> None:

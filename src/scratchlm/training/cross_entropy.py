@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scratchlm.data.rows import IGNORE
+from scratchlm.native import ops
 
-PLAIN_BELOW = 2048  # words: small logits go through PyTorch's own kernels, which compile
+PLAIN_BELOW = 2048  # words: without our kernel, small logits go through PyTorch's, which compile
 CHUNK_NUMBERS = 1 << 25  # logits that exist at a time: 64 MB in bfloat16
 # On a CPU the softmax works on so many numbers at a time, which stay in the cache: for 50,257 words
 # a fifth of the time of a whole chunk (measured, Zen 5, two cores).
@@ -29,7 +30,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     weight   (V, D)
     targets  (N,) int64 in [0, V), or IGNORE for a row without loss
     """
-    if weight.shape[0] < PLAIN_BELOW:
+    if weight.shape[0] < PLAIN_BELOW and not ops.usable(hidden):
         logits = F.linear(hidden, weight.to(hidden.dtype)).float()
         return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
     return _in_chunks(hidden, weight, targets)
@@ -48,7 +49,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # Rows of zeros fill up the matrix: their logits and gradients are zero by themselves.
         matrix = F.pad(weight.to(hidden.dtype), (0, 0, 0, -V % ALIGN))  # (Va, D)
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        d_hidden, d_matrix = torch.empty_like(hidden), torch.empty_like(matrix)
+        if wanted:
+            d_hidden, d_matrix = torch.empty_like(hidden), torch.empty_like(matrix)
+            ctx.save_for_backward(d_hidden, d_matrix[:V])
+            ctx.weight_dtype = weight.dtype
         rows = max(1, min(N, CHUNK_NUMBERS // V))
         logits = torch.empty(rows, matrix.shape[0], dtype=hidden.dtype, device=hidden.device)
         total = torch.zeros((), device=hidden.device)
@@ -56,13 +60,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             chunk = slice(start, min(start + rows, N))
             part = logits[: chunk.stop - start]  # (n, Va)
             torch.mm(hidden[chunk], matrix.T, out=part)
-            total += _nats_and_gradient(part[:, :V], targets[chunk])
+            total += _nats_and_gradient(part, V, targets[chunk])
             if wanted:
                 torch.mm(part, matrix, out=d_hidden[chunk])
                 d_matrix.addmm_(part.T, hidden[chunk], beta=int(start > 0))
-        if wanted:
-            ctx.save_for_backward(d_hidden, d_matrix[:V])
-            ctx.weight_dtype = weight.dtype
         return total
 
     @staticmethod
@@ -76,12 +77,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
 
 
-def _nats_and_gradient(logits: Tensor, targets: Tensor) -> Tensor:
-    """The summed loss of (n, V) logits, which become their own gradient, in place."""
-    V = logits.shape[1]
+def _nats_and_gradient(logits: Tensor, V: int, targets: Tensor) -> Tensor:
+    """The summed loss of (n, Va) logits, whose first V columns become their own gradient."""
+    if ops.usable(logits):
+        return ops.cross_entropy_(logits, V, targets).sum()
     rows = max(1, CACHE_NUMBERS // V) if logits.device.type == "cpu" else logits.shape[0]
     total = torch.zeros((), device=logits.device)
-    for z, t in zip(logits.split(rows), targets.split(rows), strict=True):
+    for z, t in zip(logits[:, :V].split(rows), targets.split(rows), strict=True):
         ignored = t == IGNORE
         at = t.masked_fill(ignored, 0)[:, None]  # (n, 1)
         log_p = z.float().log_softmax(dim=-1)  # (n, V)
