@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which cannot see through the table below
     from scratchlm.generation.sampling import Sampling as Sampling
+    from scratchlm.recipes.bench import bench as bench
     from scratchlm.recipes.build import build as build
     from scratchlm.recipes.chat import chat as chat
     from scratchlm.recipes.generate import generate as generate
     from scratchlm.recipes.load import LanguageModel as LanguageModel
     from scratchlm.recipes.load import load as load
+    from scratchlm.recipes.plan import plan as plan
+    from scratchlm.recipes.plan_facts import Plan as Plan
     from scratchlm.recipes.prepare import PrepareConfig as PrepareConfig
     from scratchlm.recipes.prepare import prepare as prepare
     from scratchlm.recipes.pretrain import pretrain as pretrain
@@ -29,17 +32,20 @@ __version__ = "0.1.0"
 
 _HOMES = {  # public name -> module:name
     "LanguageModel": "recipes.load:LanguageModel",
+    "Plan": "recipes.plan_facts:Plan",
     "PrepareConfig": "recipes.prepare:PrepareConfig",
     "RunConfig": "recipes.run_config:RunConfig",
     "Sampling": "generation.sampling:Sampling",
     "Tokenizer": "tokenizer.tokenizer:Tokenizer",
     "TokenizerConfig": "tokenizer.config:TokenizerConfig",
+    "bench": "recipes.bench:bench",
     "build": "recipes.build:build",
     "chat": "recipes.chat:chat",
     "compare_tokenizers": "recipes.tokenizer:compare",
     "generate": "recipes.generate:generate",
     "load": "recipes.load:load",
     "open_tokenizer": "recipes.tokenizer:open_tokenizer",
+    "plan": "recipes.plan:plan",
     "prepare": "recipes.prepare:prepare",
     "pretrain": "recipes.pretrain:pretrain",
     "quickstart": "recipes.quickstart:quickstart",

@@ -1,13 +1,19 @@
-"""Files are whole or absent, and damage is named."""
+"""Files are whole or absent, damage is named, and one process at a time writes."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
-from scratchlm.base.errors import CheckpointError, DataError
+from scratchlm.base.errors import CheckpointError, ConfigError, DataError
 from scratchlm.base.files import (
     MANIFEST,
+    locked,
     read_json,
     read_manifest,
     replace_folder,
+    surviving,
     write_json,
     write_manifest,
     write_text,
@@ -44,6 +50,77 @@ def test_an_interrupted_folder_leaves_the_old_folder(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     replace_folder(folder, lambda partial: write_text(partial / "y", "new"))
     assert [p.name for p in folder.iterdir()] == ["y"]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from scratchlm.base import files
+folder, renames_done = pathlib.Path(sys.argv[1]), []
+rename = os.replace
+def rename_once(*names):
+    if renames_done:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(*names)
+    renames_done.append(names)
+def fill(partial):
+    (partial / "x").write_text("new", encoding="utf-8")
+    os.replace = rename_once
+files.replace_folder(folder, fill)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_kill_between_the_two_renames_leaves_the_old_folder(tmp_path):
+    folder = tmp_path / "model"
+    replace_folder(folder, lambda partial: write_text(partial / "x", "old"))
+    killed = subprocess.run([sys.executable, "-c", KILLED, folder])
+    assert killed.returncode == -9
+    assert not folder.exists()
+    assert (surviving(folder) / "x").read_text(encoding="utf-8") == "old"
+
+    def fail(_):
+        assert (folder / "x").read_text(encoding="utf-8") == "old"
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        replace_folder(folder, fail)
+    assert surviving(folder) == folder
+    assert (folder / "x").read_text(encoding="utf-8") == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+WORKING = """
+import pathlib, sys
+from scratchlm.base.files import locked
+run = pathlib.Path(sys.argv[1])
+with locked(run, run / ".lock"):
+    print("working", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
+    run = tmp_path / "run"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    for end in (subprocess.Popen.kill, lambda process: process.stdin.close()):
+        with subprocess.Popen([sys.executable, "-c", WORKING, run], **pipes) as process:
+            process.stdout.readline()
+            refusal = f"run is in use by another scratchlm, process {process.pid}"
+            with pytest.raises(ConfigError, match=refusal), locked(run, run / ".lock"):
+                pytest.fail("two at once")
+            end(process)
+        with locked(run, run / ".lock"):
+            assert (run / ".lock").read_text(encoding="ascii") == str(os.getpid())
+
+
+def test_a_lock_leaves_no_trace(tmp_path):
+    run = tmp_path / "run"
+    with locked(run, run / ".lock"):
+        pass
+    assert sys.platform == "win32" or not run.exists()
+    with locked(run, run / ".lock"):
+        write_text(run / "x", "kept")
+    assert [p.name for p in run.iterdir() if p.name != ".lock"] == ["x"]
 
 
 def damage_byte(folder):

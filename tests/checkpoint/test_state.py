@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from scratchlm.base import files
 from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.checkpoint.folder import load_model, write_model_files
 from scratchlm.checkpoint.state import CheckpointStore
@@ -48,6 +49,21 @@ def test_a_checkpoint_is_a_model_folder_with_a_state(store: CheckpointStore):
     assert loaded["step"] == 200
     assert all(torch.equal(loaded[name], state(200)[name]) for name in ("moments", "rng"))
     assert torch.equal(load_model(folder).embedding.weight, MODEL.embedding.weight)
+
+
+def test_a_resume_reads_a_checkpoint_once(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch):
+    """`newest` holds it against its checksums; what follows may trust that."""
+    store.save(1, fill, state(1))
+    hashed: list[str] = []
+    hash_all = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", lambda path: hashed.append(path.name) or hash_all(path))
+    newest = store.newest()
+    once = sorted(hashed)
+    load_model(newest, verify=False)
+    store.load(newest, verify=False)
+    assert sorted(hashed) == once == sorted(set(once))
+    store.load(newest)
+    assert len(hashed) == 2 * len(once)
 
 
 def test_nothing_saved_yet(store: CheckpointStore):

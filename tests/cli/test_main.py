@@ -132,7 +132,7 @@ def test_verbose_shows_the_traceback(failing, capsys):
 def test_an_error_of_the_system_is_one_line(failing, capsys):
     failing.error = PermissionError(13, "Permission denied", "model")
     assert main(["tokenizer", "train"]) == 2
-    assert capsys.readouterr().err == "error: [Errno 13] Permission denied: 'model'\n"
+    assert capsys.readouterr().err == "error: model: Permission denied.\n"
 
 
 def test_our_own_bug_is_not_hidden(failing):
@@ -174,6 +174,28 @@ sys.exit(cli.main(["tokenizer", "train"]))
     _, said = process.communicate(timeout=120)
     assert said == "interrupted\n"
     assert process.returncode == 130
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_is_not_lost_while_libraries_are_imported():
+    code = """
+import sys, time
+from scratchlm.cli import main as cli
+def import_module(name):
+    print("importing", flush=True)
+    try:
+        time.sleep(60)
+    except BaseException:  # as somewhere in a large library
+        pass
+cli.importlib.import_module = import_module
+sys.exit(cli.main(["tokenizer", "train"]))
+"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == "interrupted\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")

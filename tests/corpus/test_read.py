@@ -49,6 +49,29 @@ def test_hidden_and_other_files_are_counted(tmp_path, caplog):
     assert "Passed over: 2 .png, 2 hidden, 1 without an ending." in caplog.text
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+@pytest.mark.parametrize(("n", "said"), [(1, "1 symbolic link."), (3, "3 symbolic links.")])
+def test_links_that_are_not_followed_are_counted(tmp_path, caplog, n, said):
+    caplog.set_level(logging.INFO, "scratchlm")
+    write(tmp_path / "elsewhere" / "b.txt", "text")
+    write(tmp_path / "books" / "a.txt", "text")
+    for i in range(n):
+        (tmp_path / "books" / f"link{i}").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "books" / "c.txt").symlink_to(tmp_path / "elsewhere" / "b.txt")
+    found = find_files([tmp_path / "books"])
+    assert [file.name for file in found] == ["books/a.txt", "books/c.txt"]
+    assert f"Passed over: {said}" in caplog.text
+
+
+def test_a_document_says_where_it_is_as_the_user_named_it(tmp_path):
+    write(tmp_path / "a.jsonl", '{"text": "one"}')
+    write(tmp_path / "b.txt", "two")
+    assert [d.place for d in read(tmp_path)] == [
+        f"{tmp_path / 'a.jsonl'}:1",
+        f"{tmp_path / 'b.txt'}",
+    ]
+
+
 def test_a_file_given_twice_is_read_once(tmp_path):
     path = write(tmp_path / "a.txt", "text")
     assert texts(tmp_path, path) == ["text"]
@@ -105,7 +128,7 @@ def test_encodings_are_tallied_and_named(tmp_path, caplog):
 
 def test_bytes_that_decode_as_nothing_are_an_error_or_counted(tmp_path, caplog):
     path = write(tmp_path / "a.txt", b"good \xff\xfe bad")
-    with pytest.raises(DataError, match=r"a\.txt, byte 5: .*--errors replace"):
+    with pytest.raises(DataError, match=r'a\.txt, byte 5: .* set errors = "replace"'):
         read(path)
     tally = Tally()
     assert texts(path, errors="replace", tally=tally) == ["good \ufffd\ufffd bad"]
@@ -125,12 +148,13 @@ def test_json_lines_keep_their_other_keys(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{oops", r"a\.jsonl, line 2: not valid JSON"),
+        ("{oops", r"a\.jsonl, line 2, column 2: not valid JSON \(Expecting [^()]*\)\.$"),
         ("[1, 2]", r"line 2: not a JSON object"),
         ('{"body": "x", "id": 3}', r"line 2: the key 'text' is missing.* keys 'body', 'id'"),
         ('{"text": 3}', r"line 2: the key 'text' is not text but 3"),
         ('{"text": "a\\ud800b"}', r"line 2: '\\ud800' at character 1 is half of a surrogate"),
         ("[" * 100_000, r"line 2: not valid JSON"),
+        ("1" * 5000, r"line 2: not valid JSON"),
     ],
 )
 def test_bad_json_lines_are_named(tmp_path, line, message):

@@ -59,9 +59,10 @@ def test_the_ranks_together_are_the_one_process_batch(split, kind, train):
     ranks = [Loader([split], config, 12, train=train, rank=r, world_size=4) for r in range(4)]
     assert one.n_batches is not None
     for n in (0, 1, one.n_batches - 1):
-        parts = [rank.batch(n) for rank in ranks]
+        dealt = [rank.batch(n) for rank in ranks]
+        parts = [part for part in dealt if (part.targets != IGNORE).any()]
         assert Counter(rows_of(one.batch(n))) == sum(map(Counter, map(rows_of, parts)), Counter())
-        assert all(part.tokens.shape[1] == 16 for part in parts)
+        assert all(part.tokens.shape[1] == 16 and len(part.tokens) for part in dealt)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -118,8 +120,27 @@ def test_pretrain_overrides_resumes_and_extends(tmp_path):
     message = refused("pretrain", config, "--out", out, "--resume", "never")
     assert "holds a run" in message
     other = tmp_path / "other"
-    done = run("pretrain", config, "--out", other, "--init", out / "model")
+    done = run("pretrain", config, "--out", other, "--init", out)  # a run stands for its model
     assert "the shape of" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+def test_a_run_refuses_a_second_process_and_says_how_to_go_on(tmp_path):
+    config = write_config(tmp_path, **{"train.steps": 100_000})
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "scratchlm.cli.main", "pretrain", config, "--out", out]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen(command, env=ENVIRONMENT, **pipes) as first:
+        while not read_metrics(out):
+            assert first.poll() is None
+            time.sleep(0.05)
+        assert f"process {first.pid}" in refused("pretrain", config, "--out", out)
+        first.send_signal(signal.SIGINT)
+        printed, said = first.communicate(timeout=120)
+    assert first.returncode == 130, said
+    assert f"The run is saved in {out}, and the same command goes on with it." in said
+    assert printed == ""
+    assert "try it" not in said
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ LATE = {
     "rich": "a tenth of a second, which only a terminal needs",
     "prompt_toolkit": "only an interactive chat needs it",
 }
+# The second takes half a second, which only runs on several processes need.
+LATE_OF_TORCH = ("torch.utils.tensorboard", "torch.distributed.")
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -81,7 +83,7 @@ def hidden(path: Path, text: str) -> list[str]:
     for function in ast.walk(ast.parse(text)):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             for name, line in imports(function):
-                late = name.startswith("torch.utils.tensorboard") or name.split(".")[0] in allowed
+                late = name.startswith(LATE_OF_TORCH) or name.split(".")[0] in allowed
                 if not late or name.startswith("scratchlm"):
                     found.append(f"line {line}: {name} is imported inside {function.name}")
     return found

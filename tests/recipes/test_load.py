@@ -85,6 +85,14 @@ def test_a_run_gives_its_model_else_its_best_checkpoint(model_folder: Path, tmp_
     assert load(run).folder == run / "model"
 
 
+def test_a_model_killed_while_it_was_replaced_is_found(model_folder: Path, tmp_path: Path) -> None:
+    """Between the two renames of a save, the old model has another name."""
+    run = tmp_path / "run"
+    shutil.copytree(model_folder, run / ".model.retired")
+    for asked in (run, run / "model"):
+        assert load(asked).folder == run / ".model.retired"
+
+
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere does not exist\. Give the folder"):
         load(tmp_path / "nowhere")

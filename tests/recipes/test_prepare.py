@@ -284,6 +284,44 @@ def test_an_interrupted_run_leaves_nothing_and_can_be_repeated(tmp_path, gpt2, s
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
+def test_two_at_once_into_one_folder_are_refused(tmp_path, gpt2):
+    path = write_documents(tmp_path / "a.jsonl", 30)
+    refusals = []
+
+    def prepare_again(*_):
+        with pytest.raises(ConfigError, match=f"out is in use by .* process {os.getpid()}"):
+            prepare([path], tmp_path / "out", gpt2)
+        refusals.append(1)
+
+    prepare([path], tmp_path / "out", gpt2, progress=prepare_again)
+    assert refusals
+    assert open_shards(tmp_path / "out").n_tokens > 0
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_a_folder_killed_between_its_renames_comes_back(tmp_path, gpt2):
+    path = write_documents(tmp_path / "a.jsonl", 30)
+    prepare([path], tmp_path / "out", gpt2)
+    (tmp_path / "out").rename(tmp_path / ".out.retired")
+    with pytest.raises(ConfigError, match="out holds prepared data already"):
+        prepare([path], tmp_path / "out", gpt2)
+    assert open_shards(tmp_path / "out").n_tokens > 0
+
+
+def test_a_text_that_cannot_be_encoded_is_named_as_it_was_given(tmp_path, char):
+    path = write(tmp_path / "texts" / "a.txt", "\u2603")
+    with pytest.raises(DataError) as error:
+        prepare([tmp_path / "texts"], tmp_path / "out", char)
+    assert str(error.value).startswith(f"{path}: '\u2603' (U+2603) at position 0")
+
+
+def test_the_present_folder_is_refused(tmp_path, gpt2, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^\. is the folder that you are in"):
+        prepare("bundled:shakespeare", ".", gpt2)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_script_without_a_guard_is_told_so(tmp_path):
     path = write_documents(tmp_path / "a.jsonl", 100)
     script = write(tmp_path / "run.py", SCRIPT.format(guard=""))

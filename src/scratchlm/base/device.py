@@ -93,3 +93,11 @@ def memory_in_use(device: torch.device) -> int | None:
     if device.type == "mps":
         return torch.mps.driver_allocated_memory()
     return runtime.peak_memory()
+
+
+def free_memory(device: torch.device) -> None:
+    """Give the device back what PyTorch keeps for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

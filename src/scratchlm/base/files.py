@@ -1,19 +1,29 @@
 """Files are whole or absent: written to a temporary name, flushed, renamed; manifests come last."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from scratchlm.base.errors import CheckpointError, DataError
+from scratchlm.base.errors import CheckpointError, ConfigError, DataError
+from scratchlm.base.log import warn_once
+from scratchlm.base.runtime import cpu_count
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 MANIFEST = "manifest.json"
-_CHUNK = 1 << 20
+_HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # how systems say that a lock is another's
+_LOCKED_BYTE = 1 << 30  # on Windows: far behind the text, since nobody else can read that byte
 
 
 def sync_folder(folder: Path) -> None:
@@ -46,6 +56,9 @@ def write_whole(path: Path, *, text: bool = False) -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.replace(partial, path)
         sync_folder(path.parent)
+    except OSError as bad:
+        bad.filename = bad.filename or str(path)  # a full disk does not say which file
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -75,11 +88,14 @@ def read_json(path: Path, error: type[Exception] = DataError) -> Any:
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of_all(paths: Iterable[Path]) -> list[str]:
+    """`sha256_of` each file, several at a time: hashing lets other threads run."""
+    with ThreadPoolExecutor(cpu_count()) as threads:
+        return list(threads.map(sha256_of, paths))
 
 
 def write_manifest(folder: Path, format_name: str, version: int, **facts: Any) -> None:
@@ -87,13 +103,10 @@ def write_manifest(folder: Path, format_name: str, version: int, **facts: Any) -
 
     facts    anything JSON can hold: stored beside the format, the version, sizes and SHA-256
     """
+    paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != MANIFEST]
     files = {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": sha256_of(path),
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256}
+        for path, sha256 in zip(paths, _sha256_of_all(paths), strict=True)
     }
     manifest = {"format": format_name, "version": version, **facts, "files": files}
     write_json(folder / MANIFEST, manifest)
@@ -127,34 +140,39 @@ def read_manifest(
     if not isinstance(files, dict):
         raise error(f"{path} lists no files: it was damaged.")
     if verify:
-        for name, facts in files.items():
-            _verify(folder, name, facts, error)
+        _verify(folder, files, error)
     return manifest
 
 
-def _verify(folder: Path, name: str, facts: Any, error: type[Exception]) -> None:
-    path = folder / name
-    if ".." in Path(name).parts or Path(name).is_absolute() or not isinstance(facts, dict):
-        raise error(f"{folder / MANIFEST} has an unusable entry {name!r}: it was damaged.")
-    if not path.is_file():
-        raise error(f"{path} is missing: the folder was only partly copied or written.")
-    size = path.stat().st_size
-    if size != facts.get("bytes"):
-        raise error(f"{path} has {size} bytes instead of {facts.get('bytes')}: it was cut short.")
-    if sha256_of(path) != facts.get("sha256"):
-        raise error(f"{path} does not match its SHA-256: it was damaged or edited.")
+def _verify(folder: Path, files: dict[str, Any], error: type[Exception]) -> None:
+    """Hold what is there against the list: first every name and size, then every SHA-256."""
+    for name, facts in files.items():
+        path = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute() or not isinstance(facts, dict):
+            raise error(f"{folder / MANIFEST} has an unusable entry {name!r}: it was damaged.")
+        if not path.is_file():
+            raise error(f"{path} is missing: the folder was only partly copied or written.")
+        size = path.stat().st_size
+        if size != facts.get("bytes"):
+            raise error(
+                f"{path} has {size} bytes instead of {facts.get('bytes')}: it was cut short."
+            )
+    paths = [folder / name for name in files]
+    for path, facts, sha256 in zip(paths, files.values(), _sha256_of_all(paths), strict=True):
+        if sha256 != facts.get("sha256"):
+            raise error(f"{path} does not match its SHA-256: it was damaged or edited.")
 
 
 def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write into a new folder beside `folder`, then put it in its place.
 
-    Every file is flushed to disk before the rename. A kill at any moment leaves the old folder,
-    the new one, or (between two renames) both under their own names, never a half-written one
-    under `folder`.
+    Every file is flushed to disk before the rename. A kill at any moment leaves the old folder or
+    the new one, never a half-written one. Between two renames no folder has the name: readers find
+    the old one by `surviving`, and the next call puts it back.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial")
-    retired = folder.with_name(f".{folder.name}.retired")
+    restore_folder(folder)
+    partial, retired = beside(folder, "partial"), beside(folder, "retired")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -169,6 +187,85 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(retired, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """Put back what a `replace_folder` killed between its two renames had set aside.
+
+    Only for who alone may write `folder`; readers take `surviving`.
+    """
+    if (old := surviving(folder)) != folder:
+        os.replace(old, folder)
+
+
+def surviving(folder: Path) -> Path:
+    """`folder`; where a killed `replace_folder` left none, the old one under its other name."""
+    retired = beside(folder, "retired")
+    return retired if retired.is_dir() and not folder.exists() else folder
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The hidden name next to `path` for what accompanies it: `.NAME.ending`."""
+    path = path if path.name else path.absolute()  # "." alone has no name
+    return path.with_name(f".{path.name}.{ending}")
+
+
+@contextmanager
+def locked(folder: Path, lock: Path) -> Iterator[None]:
+    """Let one process at a time work on `folder`; a second is refused at once.
+
+    lock     the file that stands for it, made with its folder and removed at the end. The system
+             holds the lock and drops it when the process is killed: a file that stays is harmless
+    raises   ConfigError that names the process at work
+    """
+    made = not lock.parent.exists()
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = _open_locked(lock)
+    if handle is None:
+        owner = lock.read_text(encoding="ascii")
+        raise ConfigError(
+            f"{folder} is in use by another scratchlm, process {owner}. Wait until it has ended, "
+            "or name another folder."
+        )
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps an open file
+            lock.unlink()
+        os.close(handle)
+        if made:
+            with suppress(OSError):  # the block left something in it
+                lock.parent.rmdir()
+
+
+def _open_locked(lock: Path) -> int | None:
+    """The open, locked file with our process id in it; None where another process has it."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT)
+    if not _take_lock(handle):
+        os.close(handle)
+        return None
+    if not lock.exists() or not os.path.samestat(os.fstat(handle), lock.stat()):
+        os.close(handle)  # its last owner removed it after we had opened it
+        return _open_locked(lock)
+    os.ftruncate(handle, 0)
+    os.write(handle, str(os.getpid()).encode("ascii"))
+    return handle
+
+
+def _take_lock(handle: int) -> bool:
+    """Lock an open file; False where another process holds it."""
+    try:
+        if sys.platform == "win32":
+            os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as refusal:
+        if refusal.errno in _HELD:
+            return False
+        warn_once(f"this disk has no locks ({refusal.strerror}): two runs at once go unnoticed.")
+    return True
 
 
 def sync_files(paths: Iterable[Path]) -> None:

@@ -3,6 +3,8 @@
 import logging
 import sys
 
+from scratchlm.base.runtime import launch
+
 LOGGER = logging.getLogger("scratchlm")
 _warned: set[str] = set()
 
@@ -10,10 +12,11 @@ _warned: set[str] = set()
 def show_log(level: int = logging.INFO) -> None:
     """Print the program's messages as plain lines on standard error (the command line calls it).
 
-    As a library, scratchlm only emits records: what becomes of them is the caller's choice.
+    As a library, scratchlm only emits records: what becomes of them is the caller's choice. Of the
+    processes of one run, only the first speaks.
     """
     LOGGER.handlers = [_Plain()]
-    LOGGER.setLevel(level)
+    LOGGER.setLevel(level if launch().rank == 0 else logging.ERROR)
     LOGGER.propagate = False
 
 

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Self, TextIO
 
+from scratchlm.base.runtime import launch
+
 DRAW_SECONDS = 0.1  # between two drawings of a bar: quicker is not seen
 LINE_SECONDS = 5.0  # between two lines of a log
 
@@ -163,7 +165,19 @@ class _Lines:
         self._width = len(line) if end == "\r" else 0
 
 
-def _choose_display(stream: TextIO) -> _Bar | _Lines:
+class _Nothing:
+    """A process's that shares a run whose first one shows how far it is."""
+
+    seconds = float("inf")
+
+    def draw(self, what: str, fraction: float | None, facts: str) -> None: ...
+
+    def close(self, line: str) -> None: ...
+
+
+def _choose_display(stream: TextIO) -> _Bar | _Lines | _Nothing:
+    if launch().rank > 0:
+        return _Nothing()
     if stream.isatty():
         return _Bar(stream)
     return _Lines(stream, renew="ipykernel" in sys.modules)

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from scratchlm.base.errors import CheckpointError, ConfigError
-from scratchlm.base.files import read_manifest, replace_folder, write_manifest
+from scratchlm.base.files import read_manifest, replace_folder, restore_folder, write_manifest
 from scratchlm.base.log import warn, warn_once
 from scratchlm.checkpoint.folder import FORMAT, VERSION
 from scratchlm.checkpoint.values import TREE, Packed, pack, read_values
@@ -78,7 +78,7 @@ class CheckpointStore:
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written to {self.folder}: {bad}; "
                 f"{_megabytes(shutil.disk_usage(self.folder).free)} are free. Earlier checkpoints "
-                "are untouched: make room and go on with --resume auto."
+                "are untouched: make room, and the same command goes on."
             ) from bad
         self._purge(step)
         return folder
@@ -97,12 +97,13 @@ class CheckpointStore:
                 return folder
         return None
 
-    def load(self, folder: Path) -> dict[str, Any]:
+    def load(self, folder: Path, *, verify: bool = True) -> dict[str, Any]:
         """The state that was saved, equal in every bit; tensors on the CPU.
 
+        verify   False: `newest` or `best` has just read the folder and found it whole
         raises   CheckpointError naming the file that is missing or damaged
         """
-        read_manifest(folder, FORMAT, VERSION)
+        read_manifest(folder, FORMAT, VERSION, verify=verify)
         return read_values(folder)
 
     def _folders(self) -> dict[int, Path]:
@@ -117,22 +118,21 @@ class CheckpointStore:
         """Remove what killed saves and removals left; put back what a kill left half replaced."""
         for path in self.folder.glob(".step-*"):
             name, _, rest = path.name[1:].partition(".")
-            if rest == "retired" and not (self.folder / name).exists():
-                os.replace(path, self.folder / name)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
+            if rest == "retired":
+                restore_folder(self.folder / name)
+            shutil.rmtree(path, ignore_errors=True)
 
     def _require_space(self, step: int, packed: Packed) -> None:
         """Refuse to begin what cannot end: the tensors at least, or as much as it took before."""
         need = packed.n_bytes
         for folder in self._folders().values():
-            need = max(need, sum(path.stat().st_size for path in folder.iterdir()))
+            need = max(need, sum(path.stat().st_size for path in folder.rglob("*")))
         free = shutil.disk_usage(self.folder).free
         if need > free:
             raise CheckpointError(
                 f"disk full: the checkpoint of step {step} needs about {_megabytes(need)} in "
                 f"{self.folder}, and {_megabytes(free)} are free. Earlier checkpoints are "
-                "untouched: make room and go on with --resume auto."
+                "untouched: make room, and the same command goes on."
             )
 
     def _purge(self, step: int) -> None:
@@ -142,8 +142,8 @@ class CheckpointStore:
         if later:
             warn_once(
                 f"{self.folder} holds checkpoints of later steps than {step}, the one just saved: "
-                f"{', '.join(later)}. They are damaged or of another course of this run, and "
-                "--resume auto takes the latest that is whole: move them away."
+                f"{', '.join(later)}. They are damaged or of another course of this run, and a "
+                "resumed run takes the latest that is whole: move them away."
             )
         until = [path for path in folders.values() if path.name not in later]
         best = [path for path in until if (path / _BEST).is_file()][-1:]

@@ -13,6 +13,7 @@ from scratchlm.base.config import read_toml
 from scratchlm.base.errors import ConfigError
 
 HELP = {"-h", "--help"}
+INTERRUPTED = 130  # exit status of a run that Ctrl-C or SIGTERM ended, saved or not
 Paths = Annotated[  # one or more files and folders, without a flag
     tuple[Path, ...],
     tyro.conf.Positional,

@@ -20,9 +20,9 @@ class Generate(Command):
     """Let a model continue a prompt.
 
     Examples:
-      scratchlm generate runs/char --prompt "ROMEO:" --max-new-tokens 300
-      scratchlm generate runs/char --prompt FILE:opening.txt --n 3 --seed 1
-      echo "Once upon a time" | scratchlm generate runs/stories --prompt - --temperature 0
+      scratchlm generate runs/quickstart/model --prompt "ROMEO:" --max-new-tokens 300
+      scratchlm generate runs/quickstart/model --prompt FILE:opening.txt --n 3 --seed 1
+      echo "To be" | scratchlm generate runs/quickstart/model --prompt - --temperature 0
     """
 
     model: Positional[Path]  # the folder of a model or of a run
@@ -48,8 +48,8 @@ class Chat(Command):
     quit leaves.
 
     Examples:
-      scratchlm chat runs/char
-      scratchlm chat runs/stories --temperature 0.5 --max-new-tokens 100
+      scratchlm chat runs/quickstart/model
+      scratchlm chat runs/quickstart/model --temperature 0.5 --max-new-tokens 100
     """
 
     model: Positional[Path]  # the folder of a model or of a run

@@ -1,13 +1,16 @@
 """`scratchlm VERB ...`: one table of verbs, each imported only when it is called.
 
-Exit status: 0 done; 2 something that the user can mend; 130 interrupted; 141 whoever read our
-output has left. Anything else is a bug of ours and shows its traceback.
+Exit status: 0 done; 2 something that the user can mend; 130 interrupted, also when the run was
+saved; 141 whoever read our output has left. Anything else is a bug of ours and shows its traceback.
 """
 
 import importlib
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from scratchlm import __version__
@@ -27,9 +30,11 @@ VERBS = {
     "tokenizer decode": ("tokenizer:Decode", "ids back to text"),
     "tokenizer compare": ("tokenizer:Compare", "bytes per token and speed, side by side"),
     "prepare": ("prepare:Prepare", "text to token shards, which training reads"),
+    "plan": ("plan:PlanRun", "what a run will take: memory, time, disk, before it"),
     "pretrain": ("pretrain:Pretrain", "a model from a config file"),
     "generate": ("generate:Generate", "let a model continue a prompt"),
     "chat": ("generate:Chat", "write with a model in turns"),
+    "bench": ("bench:Bench", "how fast this machine trains and writes, as a table"),
 }
 
 
@@ -45,7 +50,8 @@ def main(words: list[str] | None = None) -> int:
         sys.stdout.flush()  # here a reader who left can still be answered
         return status
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        start = "\n" if sys.stderr.isatty() else ""  # behind the ^C, or in a half-written line
+        print(f"{start}interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # What is left in the buffer goes nowhere, or Python would complain about it at exit.
@@ -54,8 +60,15 @@ def main(words: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         if verbose:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {reason(error)}", file=sys.stderr)
         return 2
+
+
+def reason(error: UserError | OSError) -> str:
+    """What an error says; the system's errors begin with the file, as ours do."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    return str(error)
 
 
 def run(words: list[str]) -> int:
@@ -84,8 +97,28 @@ def parse(words: list[str]) -> "Command":
 def command_of(verb: str) -> "type[Command]":
     """The class of a verb; its module is imported now."""
     module, name = VERBS[verb][0].split(":")
-    command: type[Command] = getattr(importlib.import_module(f"scratchlm.cli.{module}"), name)
+    with leaving_at_once():
+        command: type[Command] = getattr(importlib.import_module(f"scratchlm.cli.{module}"), name)
     return command
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process: raised while libraries are imported, it can be lost in them."""
+
+    def leave(*_: object) -> None:
+        os.write(2, b"interrupted\n")
+        os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, or somebody else's
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def find_verb(words: list[str]) -> str:

@@ -22,7 +22,7 @@ class Prepare(Command):
       scratchlm prepare bundled:shakespeare --tokenizer gpt2 --out data
     """
 
-    paths: Paths  # text files (.txt .md .jsonl .parquet), folders of them, or bundled:shakespeare
+    paths: Paths  # files (.txt .md .jsonl .parquet), folders, bundled:shakespeare or bundled:tang
     tokenizer: str  # a folder, tokenizer.json or .model file, or gpt2
     out: Path  # the folder to make
     config: Annotated[PrepareConfig, Inline] = field(default_factory=PrepareConfig)

@@ -1,12 +1,18 @@
 """`pretrain CONFIG.toml`: a model from a config file."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from scratchlm.base.log import say
 from scratchlm.base.progress import duration
-from scratchlm.cli.command import ConfigCommand, Inline
+from scratchlm.base.runtime import launch
+from scratchlm.checkpoint.folder import read_model_config
+from scratchlm.cli.command import INTERRUPTED, ConfigCommand, Inline
+from scratchlm.cli.plan import print_plan
+from scratchlm.recipes.load import find_model
+from scratchlm.recipes.plan import plan
 from scratchlm.recipes.pretrain import Resume, pretrain
 from scratchlm.recipes.run_config import RunConfig
 
@@ -22,20 +28,28 @@ class Pretrain(ConfigCommand):
     Examples:
       scratchlm pretrain configs/shakespeare-char.toml --out runs/char
       scratchlm pretrain configs/shakespeare-char.toml --out runs/char --train.steps 200
-      scratchlm pretrain configs/gpt2-124m.toml --out runs/more --init gpt2/ --device cuda:1
+      scratchlm pretrain configs/gpt2-124m.toml --out runs/more --init runs/gpt2 --device cuda:1
+      torchrun --nproc-per-node 4 -m scratchlm pretrain configs/gpt2-124m.toml --out runs/gpt2
+      scratchlm pretrain configs/shakespeare-char.toml --out runs/char --dry-run
     """
 
     settings: Annotated[RunConfig, Inline]
     out: Path  # the folder of the run
     resume: Resume = "auto"  # go on with the run in OUT if there is one; never; or it must be there
-    init: Path | None = None  # a model folder to start from, instead of random weights
+    init: Path | None = None  # a model or a run to start from, instead of random weights
     device: str | None = None  # cpu, cuda, cuda:1 or mps; none: the best there is
+    dry_run: bool = False  # say what the run would take as `plan` does, and write nothing
 
     def run(self) -> None:
         """Train, tell how good it became, and print the path of the model folder."""
+        if self.dry_run:
+            print_plan(plan(self._as_planned(), device=self.device))
+            return
         result = pretrain(
             self.settings, self.out, resume=self.resume, init=self.init, device=self.device
         )
+        if result.interrupted:
+            sys.exit(INTERRUPTED)
         say(
             f"ended after step {result.step}: {result.reason}, "
             f"{duration(result.seconds)} of training"
@@ -44,4 +58,13 @@ class Pretrain(ConfigCommand):
             bits = f", {result.bits_per_byte:.4f} bits per byte" if result.bits_per_byte else ""
             say(f"held-out loss {result.loss_nats:.4f} nats per token{bits}")
         say(f"try it: scratchlm generate {result.model}")
-        print(result.model)
+        if launch().rank == 0:
+            print(result.model)
+
+    def _as_planned(self) -> RunConfig:
+        """The settings, with the shape of the model that the run begins from."""
+        if self.init is None:
+            return self.settings
+        model = read_model_config(find_model(self.init))
+        dropout = self.settings.model.dropout
+        return replace(self.settings, model=replace(model, dropout=dropout))

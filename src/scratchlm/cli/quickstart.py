@@ -1,11 +1,14 @@
 """`quickstart` and `build`: the whole path in one command."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from scratchlm.cli.command import Command, Paths
-from scratchlm.recipes.build import build
+from scratchlm.cli.command import INTERRUPTED, Command, Paths
+from scratchlm.cli.plan import print_plan
+from scratchlm.recipes.build import build, settings_for
+from scratchlm.recipes.plan import plan
 from scratchlm.recipes.pretrain import Resume
 from scratchlm.recipes.quickstart import Corpus, quickstart
 
@@ -30,13 +33,15 @@ class Quickstart(Command):
 
     def run(self) -> None:
         """Train, print the samples and the next commands."""
-        quickstart(
+        result = quickstart(
             self.out,
             corpus=self.corpus,
             steps=self.steps,
             resume=self.resume,
             device=self.device,
         )
+        if result.interrupted:
+            sys.exit(INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -49,23 +54,30 @@ class Build(Command):
     Examples:
       scratchlm build notes/ --out runs/notes
       scratchlm build novel.txt letters.jsonl --out runs/mine --tokenizer bpe
+      scratchlm build bundled:tang --out runs/tang
+      scratchlm build notes/ --out runs/notes --dry-run
     """
 
-    paths: Paths  # text files (.txt .md .jsonl .parquet), folders of them, or bundled:shakespeare
+    paths: Paths  # files (.txt .md .jsonl .parquet), folders, bundled:shakespeare or bundled:tang
     out: Path  # the folder of the run
     tokenizer: Literal["auto", "char", "bpe"] = "auto"  # characters suit a small text, bpe any
     steps: int = 0  # of training; 0: as many as suit the text and the machine
     resume: Resume = "auto"  # go on with the run in OUT if there is one; never; or it must be there
     device: str | None = None  # cpu, cuda, cuda:1 or mps; none: the best there is
+    dry_run: bool = False  # choose, say what the run would take as `plan` does, and write nothing
 
     def run(self) -> None:
-        """Build, and print the path of the model folder."""
-        result = build(
-            self.paths,
-            self.out,
-            tokenizer=self.tokenizer,
-            steps=self.steps,
-            resume=self.resume,
-            device=self.device,
-        )
+        """Build, and print the path of the model folder; or print the plan."""
+        options: dict[str, Any] = {
+            "tokenizer": self.tokenizer,
+            "steps": self.steps,
+            "resume": self.resume,
+            "device": self.device,
+        }
+        if self.dry_run:
+            print_plan(plan(settings_for(self.paths, self.out, **options), device=self.device))
+            return
+        result = build(self.paths, self.out, **options)
+        if result.interrupted:
+            sys.exit(INTERRUPTED)
         print(result.model)

@@ -48,7 +48,7 @@ class Train(Command):
       scratchlm tokenizer train bundled:tang --kind sentencepiece-unigram --out tok
     """
 
-    paths: Paths  # text files (.txt .md .jsonl .parquet), folders of them, or bundled:shakespeare
+    paths: Paths  # files (.txt .md .jsonl .parquet), folders, bundled:shakespeare or bundled:tang
     out: Path  # the folder to make
     config: Annotated[TokenizerConfig, Inline] = field(default_factory=TokenizerConfig)
     errors: Errors = "strict"  # of bytes that are no text: stop there, or replace and count them

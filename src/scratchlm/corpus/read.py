@@ -30,6 +30,7 @@ KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
 }
 _COMPRESSED = ".gz"  # of text and JSON lines
+_LINK = "symbolic link"  # among the reasons to pass over
 _MAX_LINE = 1 << 28  # characters of one JSON line, so that a wrong file cannot fill the memory
 _PARQUET_ROWS = 256  # rows of one batch
 
@@ -39,9 +40,10 @@ class Document:
     """One text, or one piece of a long one.
 
     id       names the document on every machine: the file's name and the line or row
-    source   the file's path
+    source   the file's path, as it was asked for
     meta     what else the record says: the other keys of a JSON line
     ends     False: the next Document goes on with the same text, under the same id
+    number   of the line, row or document in the file; None: the file is the document
     """
 
     id: str
@@ -49,6 +51,12 @@ class Document:
     source: str
     meta: dict[str, Any]
     ends: bool = True
+    number: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the user finds it: the file's path and the line, row or document."""
+        return self.source if self.number is None else f"{self.source}:{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,8 @@ class Tally:
 def find_files(paths: Sequence[Path | str]) -> list[SourceFile]:
     """The readable files among `paths` and in the folders below them, in one order everywhere.
 
-    Hidden files and files of other kinds in a folder are counted in the log, not read.
+    In a folder, hidden files, files of other kinds and links to folders are counted in the log,
+    not read.
 
     raises   DataError for a path that does not exist, for a file of another kind that was named
              itself, and when there is nothing to read
@@ -99,7 +108,11 @@ def find_files(paths: Sequence[Path | str]) -> list[SourceFile]:
         for file in _files_below(path, passed) if path.is_dir() else [_named_file(path)]:
             found.setdefault(file.path.resolve(), file)
     if passed:
-        say(f"Passed over: {', '.join(f'{n} {what}' for what, n in sorted(passed.items()))}.")
+        counts = (
+            counted(n, what) if what == _LINK else f"{n:,} {what}"
+            for what, n in sorted(passed.items())
+        )
+        say(f"Passed over: {', '.join(counts)}.")
     if not found:
         raise DataError(
             f"there is no text in {', '.join(map(str, paths)) or 'an empty list of paths'}: "
@@ -122,9 +135,11 @@ def _files_below(folder: Path, passed: Counter[str]) -> Iterator[SourceFile]:
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
         kind = _kind_of(path)
+        hidden = any(part.startswith(".") for part in inside.parts)
         if not path.is_file():
-            continue
-        if any(part.startswith(".") for part in inside.parts):
+            if path.is_symlink() and not hidden:  # to a folder, or to nothing
+                passed[_LINK] += 1
+        elif hidden:
             passed["hidden"] += 1
         elif kind is None:
             passed[path.suffix.lower() or "without an ending"] += 1
@@ -181,7 +196,7 @@ def _documents(file: SourceFile, records: Iterator[Record], tally: Tally) -> Ite
             continue
         tally.n_documents += ends
         name = file.name if number is None else f"{file.name}:{number}"
-        yield Document(name, text, str(file.path), meta, ends)
+        yield Document(name, text, str(file.path), meta, ends, number)
 
 
 def _text_records(
@@ -241,7 +256,9 @@ def _lines(file: SourceFile, errors: Errors, tally: Tally) -> Iterator[str]:
 def _parse_line(line: str, place: str, text_key: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except (ValueError, RecursionError) as bad:
+    except json.JSONDecodeError as bad:
+        raise DataError(f"{place}, column {bad.colno}: not valid JSON ({bad.msg}).") from None
+    except (ValueError, RecursionError) as bad:  # a number of 5,000 digits, lists 1,000 deep
         raise DataError(f"{place}: not valid JSON ({bad}).") from None
     if not isinstance(record, dict):
         raise DataError(f'{place}: not a JSON object like {{"{text_key}": "..."}}.')
@@ -264,7 +281,7 @@ def _without_surrogates(
         if errors == "strict":
             raise DataError(
                 f"{file.path}, line {number}: {text[bad.start]!r} at character {bad.start} is half "
-                "of a surrogate pair. Mend the line, or use --errors replace."
+                'of a surrogate pair. Mend the line, or set errors = "replace".'
             ) from None
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         tally.n_replaced += text.count("\ufffd")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.data.order import Mixture, mix, permute
-from scratchlm.data.rows import Row, RowKind, Rows, make_rows, make_validation_rows
+from scratchlm.data.rows import IGNORE, Row, RowKind, Rows, make_rows, make_validation_rows
 from scratchlm.data.shards import Split, open_shards
 
 
@@ -90,7 +90,8 @@ class Loader:
                     sources are mixed by weight and each keeps its own epoch
     train = False   the whole split once: source after source, in order, nothing left out
 
-    batch_size      rows of a batch over all ranks; rank r gets rows r, r + world_size, ...
+    batch_size      rows of a batch over all ranks; rank r gets rows r, r + world_size, ..., or one
+                    row without targets where none is left: all ranks then do equal work
     n_rows          of an epoch, all sources together
     n_batches       of an epoch; None for a mixture, whose sources end their epochs apart
     """
@@ -105,7 +106,7 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size < 1 or batch_size % world_size:
+        if batch_size < 1 or (train and batch_size % world_size):
             raise ConfigError(
                 f"a batch of {batch_size} rows cannot be dealt evenly to {world_size} processes. "
                 f"Use a positive multiple of {world_size}."
@@ -152,13 +153,14 @@ class Loader:
         mine = self._places(n)[self._rank :: self._world_size]
         return _stack([self._rows[k].row(i, epoch) for k, epoch, i in mine], self._config.seq_len)
 
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    def batches(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Batch]:
         """Batches start to stop - 1, made ahead of time by the config's worker threads.
 
         stop     None: endless in training, the split's end otherwise
+        every    2 takes every second one, from `start` on
         """
         stop = self.n_batches if stop is None and not self._train else stop
-        numbers = iter(range(start, stop)) if stop is not None else count(start)
+        numbers = iter(range(start, stop, every)) if stop is not None else count(start, every)
         if not self._config.workers:
             yield from map(self.batch, numbers)
             return
@@ -217,10 +219,10 @@ class Loader:
 
 
 def _stack(rows: Sequence[Row], seq_len: int) -> Batch:
-    """Rows as one batch; (0, T) where a rank got none of an epoch's last short batch."""
+    """Rows as one batch; one without targets where a rank got none of a short batch."""
     if not rows:
-        empty = torch.empty((0, seq_len), dtype=torch.int64)
-        return Batch(empty, empty.clone())
+        tokens = torch.zeros((1, seq_len), dtype=torch.int64)
+        return Batch(tokens, torch.full_like(tokens, IGNORE))
     tokens = torch.from_numpy(np.stack([row.tokens for row in rows]))
     targets = torch.from_numpy(np.stack([row.targets for row in rows]))
     segments = [row.segments for row in rows if row.segments is not None]

@@ -49,6 +49,11 @@ Heads = _structure(
     "Heads",  # kernels/pointwise.h
     "long: rows heads D positions; float: eps;pointer: x weight cos sin y scale dy dx d_weight",
 )
+Muon = _structure(
+    "Muon",  # kernels/muon.h
+    "long: n steps; pointer: rows columns weight gradient momentum squares coefficients;"
+    "float: lr keep weight_decay beta2",
+)
 Pointwise = _structure(
     "Pointwise",  # kernels/pointwise.h
     "long: n; pointer: x up y dy dx d_up; uint32: seed; float: drop",
@@ -58,6 +63,7 @@ FUNCTIONS = (
     "attention_forward",
     "attention_backward",
     "cross_entropy",
+    "muon",
     "norm_forward",
     "norm_backward",
     "heads_forward",
@@ -114,6 +120,19 @@ def library() -> Library | None:
         return None
     best = loaded.scratchlm_instruction_set().decode()
     return _kernels(loaded, best if choice == "auto" else choice)
+
+
+def describe() -> str:
+    """Which kernels compute in bfloat16 on the CPU, for a line at the start of a run."""
+    kernels = library()
+    if kernels is not None:
+        return f"scratchlm's own, for {kernels.instruction_set}"
+    if runtime.native_choice() == "off":
+        return "PyTorch's (SCRATCHLM_NATIVE=off)"
+    return (
+        "PyTorch's. scratchlm's own would be faster, but were not built: install a C++ compiler "
+        "(g++ 12 or clang++ 15), then scratchlm again."
+    )
 
 
 def _kernels(loaded: ctypes.CDLL, instruction_set: str) -> Library:

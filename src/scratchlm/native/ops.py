@@ -5,6 +5,7 @@ Each is equal, up to the rounding of bfloat16, to the PyTorch code beside its ca
 """
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,14 +17,14 @@ from scratchlm.native import library as lib
 CHUNK = 32  # rows that kernels/pointwise.h does in one task
 
 
+def available(device: torch.device) -> bool:
+    """Whether the kernels can run there: built, on the CPU, not inside torch.compile."""
+    return device.type == "cpu" and not torch.compiler.is_compiling() and lib.library() is not None
+
+
 def usable(x: Tensor) -> bool:
-    """Whether the kernels can take x: bfloat16, on the CPU, not inside torch.compile."""
-    return (
-        x.dtype == torch.bfloat16
-        and x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and lib.library() is not None
-    )
+    """Whether the kernels can take x: `available`, and bfloat16."""
+    return x.dtype == torch.bfloat16 and available(x.device)
 
 
 def _run(name: str, arguments: ctypes.Structure) -> None:
@@ -276,3 +277,34 @@ def cross_entropy_(logits: Tensor, vocabulary: int, targets: Tensor) -> Tensor:
     )
     _run("cross_entropy", arguments)
     return nats
+
+
+def muon_(
+    weights: Sequence[Tensor],
+    momentum: Sequence[Tensor],
+    squares: Sequence[Tensor] | None,
+    coefficients: Tensor,
+    **settings: float,
+) -> None:
+    """One step of Muon on each matrix, in place; equal to `training/muon.py`.
+
+    weights       float32 with gradients, each (rows, columns)
+    momentum      of the same shapes
+    squares       one number for each neuron; None: not evened out
+    coefficients  (steps, 3) float32
+    settings      lr, keep (share of the old momentum), weight_decay, beta2
+    """
+    tables: dict[str, tuple[Any, list[Any]]] = {
+        "rows": (ctypes.c_long, [weight.shape[0] for weight in weights]),
+        "columns": (ctypes.c_long, [weight.shape[1] for weight in weights]),
+        "weight": (ctypes.c_void_p, [_at(weight) for weight in weights]),
+        "gradient": (ctypes.c_void_p, [_at(weight.grad) for weight in weights]),
+        "momentum": (ctypes.c_void_p, [_at(mean) for mean in momentum]),
+    }
+    if squares is not None:
+        tables["squares"] = (ctypes.c_void_p, [_at(mean) for mean in squares])
+    n = len(weights)
+    arrays = {name: (kind * n)(*values) for name, (kind, values) in tables.items()}
+    addresses = {name: ctypes.addressof(array) for name, array in arrays.items()}
+    sizes = {"n": n, "steps": len(coefficients), "coefficients": _at(coefficients)}
+    _run("muon", lib.Muon(**sizes, **addresses, **settings))

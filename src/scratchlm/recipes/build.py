@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from scratchlm.base import device as devices
+from scratchlm.base.config import read_toml
 from scratchlm.base.log import say
 from scratchlm.base.progress import duration
 from scratchlm.corpus import bundled
@@ -19,7 +20,7 @@ from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 from scratchlm.recipes.prepare import PrepareConfig
 from scratchlm.recipes.pretrain import PretrainResult, Resume, pretrain
-from scratchlm.recipes.run_config import RunConfig, TextConfig
+from scratchlm.recipes.run_config import CONFIG, RunConfig, TextConfig
 from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.training.optimizers import OptimConfig, ScheduleConfig
 from scratchlm.training.trainer import TrainConfig
@@ -78,16 +79,45 @@ def build(
 
     tokenizer  "auto" takes characters for a small text and byte-level BPE for a larger one
     steps      0 chooses as many as suit the text and about ten minutes on a CPU
+    resume     as in `pretrain`; a run goes on with what was chosen for it, whatever this machine
+               would choose now
     raises     DataError for text that cannot be read or is too short
     """
-    chosen, _ = devices.choose_device(device)
-    files = find_files(bundled.resolve_all(paths))
-    facts = look_at(files)
-    config, reasons = choose(facts, chosen, tokenizer=tokenizer, steps=steps)
-    for reason in reasons:
-        say(reason)
+    config = settings_for(
+        paths, out, tokenizer=tokenizer, steps=steps, resume=resume, device=device
+    )
+    return pretrain(config, out, resume=resume, device=device)
+
+
+def settings_for(
+    paths: str | Path | Sequence[str | Path],
+    out: Path | str,
+    *,
+    tokenizer: Literal["auto", "char", "bpe"] = "auto",
+    steps: int = 0,
+    resume: Resume = "auto",
+    device: str | None = None,
+) -> RunConfig:
+    """The settings that `build` trains with, said with their reasons; nothing is written."""
+    if resume != "never" and (Path(out) / CONFIG).is_file():
+        config = _choices_of(Path(out), tokenizer, steps)
+    else:
+        chosen, _ = devices.choose_device(device)
+        facts = look_at(find_files(bundled.resolve_all(paths)))
+        config, reasons = choose(facts, chosen, tokenizer=tokenizer, steps=steps)
+        for reason in reasons:
+            say(reason)
     text = TextConfig(tuple(str(path) for path in bundled.listed(paths)))
-    return pretrain(dataclasses.replace(config, text=text), out, resume=resume, device=device)
+    return dataclasses.replace(config, text=text)
+
+
+def _choices_of(run: Path, tokenizer: Literal["auto", "char", "bpe"], steps: int) -> RunConfig:
+    """The settings of a run that goes on, with what the caller asks for now."""
+    say(f"{run} holds a run, which goes on with the settings chosen for it")
+    config = read_toml(RunConfig, run / CONFIG)
+    if tokenizer != "auto":
+        config = config.replace("tokenizer", kind=tokenizer)
+    return config.replace("train", steps=steps) if steps else config
 
 
 def look_at(files: list[SourceFile]) -> TextFacts:
@@ -223,6 +253,6 @@ def _choose_steps(
     epochs = steps * tokens_per_step / max(1, n_tokens)
     reasons.append(
         f"steps: {steps:,} of {tokens_per_step:,} tokens, {epochs:.1f} readings of the text, about "
-        f"{duration(seconds)} here; --steps changes it"
+        f"{duration(seconds)} here; set steps for another number"
     )
     return steps

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from threading import Thread
 
@@ -35,6 +35,7 @@ def encode_pieces(
             yield from zip(job, _encode_job(job, tokenizer), strict=True)
         return
     waiting: deque[tuple[list[Piece], Future[list[np.ndarray]]]] = deque()
+    others = set(active_children())
     # spawn: the same on every system, and safe where threads are running already
     pool = ProcessPoolExecutor(n_workers, get_context("spawn"), _start_worker, (folder,))
     try:
@@ -51,6 +52,10 @@ def encode_pieces(
             "(lower prepare.workers), or a script calls prepare outside of "
             '`if __name__ == "__main__":`.'
         ) from None
+    except BaseException:  # nobody waits for what they do now; a second Ctrl-C would, for ever
+        for worker in set(active_children()) - others:
+            worker.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -75,7 +80,7 @@ def _encode_job(job: Sequence[Piece], tokenizer: Tokenizer) -> list[np.ndarray]:
             # not the whole job as a batch: the library would start threads in every worker
             (ids,) = tokenizer.encode_batch([piece.document.text], continues=[piece.continues])
         except DataError as bad:
-            raise DataError(f"{piece.document.id}: {bad}") from None
+            raise DataError(f"{piece.document.place}: {bad}") from None
         encoded.append(np.asarray(ids, dtype=np.uint32))
     return encoded
 

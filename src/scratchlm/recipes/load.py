@@ -7,6 +7,7 @@ from typing import Any
 
 from scratchlm.base.device import choose_device
 from scratchlm.base.errors import CheckpointError, ConfigError
+from scratchlm.base.files import surviving
 from scratchlm.base.log import say
 from scratchlm.checkpoint.folder import CONFIG, load_model, load_tokenizer
 from scratchlm.checkpoint.state import CheckpointStore
@@ -96,10 +97,11 @@ def load(
 
 def find_model(folder: Path) -> Path:
     """The model folder that a path means: itself, or the one of a run."""
+    folder = surviving(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise CheckpointError(f"{folder} {what}. Give the folder of a model or of a run.")
-    for place in (folder, folder / "model"):
+    for place in (folder, surviving(folder / "model")):
         if (place / CONFIG).is_file():
             return place
     store = CheckpointStore(folder)

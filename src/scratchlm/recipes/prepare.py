@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from scratchlm.base.errors import ConfigError, DataError
-from scratchlm.base.files import replace_folder, write_manifest
+from scratchlm.base.files import beside, locked, replace_folder, restore_folder, write_manifest
 from scratchlm.base.log import say, warn
 from scratchlm.base.progress import counted
 from scratchlm.base.runtime import cpu_count
@@ -110,8 +110,21 @@ def prepare(
             f"prepare.bos = true, but this {tokenizer.kind} tokenizer has no beginning token. "
             "Train one with tokenizer.bos = true, or set prepare.bos = false."
         )
-    _refuse_used(out, config.overwrite)
-    files = find_files(bundled.resolve_all(paths))
+    with locked(out, beside(out, "lock")):
+        restore_folder(out)
+        _refuse_used(out, config.overwrite)
+        files = find_files(bundled.resolve_all(paths))
+        return _prepare(files, out, tokenizer, config, progress)
+
+
+def _prepare(
+    files: Sequence[SourceFile],
+    out: Path,
+    tokenizer: Tokenizer,
+    config: PrepareConfig,
+    progress: Progress | None,
+) -> PreparedData:
+    """Write the folder, and say what was met and what came out."""
     divide = _choose_split(files, config)
     tally = Tally()
     prepared: list[PreparedData] = []
@@ -158,6 +171,11 @@ def prepare_sources(
 
 
 def _refuse_used(out: Path, overwrite: bool) -> None:
+    if out.resolve() == Path.cwd():
+        raise ConfigError(
+            f"{out} is the folder that you are in, which cannot be put in place as a whole. Name "
+            "one below it, such as data."
+        )
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir() or not is_shards_folder(out):

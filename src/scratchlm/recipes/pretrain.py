@@ -10,9 +10,11 @@ RUN/model/          the result: the best of them, as a model folder
 """
 
 import dataclasses
+import os
 import platform
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +25,14 @@ from scratchlm import __version__
 from scratchlm.base import device as devices
 from scratchlm.base.config import read_toml, to_dict, write_toml
 from scratchlm.base.errors import ConfigError
-from scratchlm.base.files import replace_folder, sha256_of, write_json, write_manifest, write_text
+from scratchlm.base.files import (
+    locked,
+    replace_folder,
+    sha256_of,
+    write_json,
+    write_manifest,
+    write_text,
+)
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
 from scratchlm.base.runtime import describe_machine
@@ -34,21 +43,32 @@ from scratchlm.checkpoint.folder import (
     read_model_config,
     write_model_files,
 )
+from scratchlm.checkpoint.sharded import (
+    SHARDS,
+    fill_shards,
+    part_with_shards,
+    whole_model,
+    write_shards,
+)
 from scratchlm.checkpoint.state import CheckpointStore
 from scratchlm.corpus import bundled
 from scratchlm.data.loader import DataConfig, Loader, SourceConfig, open_splits
 from scratchlm.data.shards import is_shards_folder
 from scratchlm.model.transformer import Transformer
+from scratchlm.native.library import describe as describe_kernels
+from scratchlm.recipes.load import find_model
 from scratchlm.recipes.prepare import prepare
 from scratchlm.recipes.run_config import CONFIG, RunConfig, check_same
 from scratchlm.recipes.run_hooks import RunHooks
 from scratchlm.recipes.tokenizer import train as train_tokenizer
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.curve import draw_loss_curve
-from scratchlm.training.metrics import Metrics, cut_metrics, read_metrics
+from scratchlm.training.metrics import Metrics, NoMetrics, cut_metrics, read_metrics
+from scratchlm.training.parallel import Processes, join, own_device, share_of_step
 from scratchlm.training.stop import NonFiniteError, explain_out_of_memory
 from scratchlm.training.trainer import Trainer
 
+LOCK = ".lock"  # in the run's folder, while a process trains there
 Resume = Literal["auto", "never", "must"]
 
 
@@ -85,24 +105,45 @@ def pretrain(
 
     resume   "auto" goes on where OUT stopped, or begins; "never" refuses an OUT that holds a run;
              "must" refuses one that holds none
-    init     a model folder to begin from: its weights and shape, its tokenizer for text
+    init     a model or run folder to begin from: its weights and shape, its tokenizer for text
     device   "cpu", "cuda:1", "mps"; None takes the best that is there
     raises   ConfigError, DataError, CheckpointError: settings, text, folders; NonFiniteError and
              OutOfMemoryError from the training itself
     """
     out = Path(out)
-    chosen, why = devices.choose_device(device)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file. Name a folder for the run.")
+    chosen, why = devices.choose_device(own_device(device))
     say(f"device: {chosen} ({why})")
-    goes_on = _goes_on(out, resume)
-    before = read_toml(RunConfig, out / CONFIG) if goes_on else None
-    data, tokenizer = _open_data(config, out, Path(init) if init else None)
-    config = _resolve(config, tokenizer, chosen, before, Path(init) if init else None)
-    if before is not None:
-        check_same(before, config, out)
-    run = _Run(config, data, out, tokenizer, chosen)
+    if chosen.type == "cpu":
+        say(f"kernels: {describe_kernels()}")
+    init = find_model(Path(init)) if init else None
+    with (
+        join(config.parallel, chosen) as processes,
+        locked(out, out / LOCK) if processes.is_first else nullcontext(),
+    ):
+        return _pretrain(config, out, resume, init, processes)
+
+
+def _pretrain(
+    config: RunConfig, out: Path, resume: Resume, init: Path | None, processes: Processes
+) -> PretrainResult:
+    """Begin the run in OUT or go on with it, to its end or a signal."""
+    with processes.first_alone():
+        share_of_step(config.train.micro_batch, config.train.accumulate, 0, processes.count)
+        goes_on = _goes_on(out, resume)
+        before = read_toml(RunConfig, out / CONFIG) if goes_on else None
+        data, tokenizer = _open_data(config, out, init)
+        config = _resolve(config, tokenizer, processes.device, before, init)
+        if before is not None:
+            check_same(before, config, out)
+    config = processes.agree(config)  # its precision was measured
+    if processes.count > 1:
+        say(f"processes: {processes.data} copies of the model x {processes.shard} that share one")
+    run = _Run(config, data, out, tokenizer, processes)
     train = config.train
     with explain_out_of_memory(train.micro_batch, train.accumulate, config.data.seq_len):
-        run.start(goes_on, Path(init) if init else None)
+        run.start(goes_on, init)
     return run.finish()
 
 
@@ -110,17 +151,18 @@ def _goes_on(out: Path, resume: Resume) -> bool:
     """Whether OUT holds a run that goes on; refuses what `resume` rules out."""
     holds_run = (out / CONFIG).is_file()
     if resume == "must" and not holds_run:
-        raise ConfigError(f"{out} holds no run to resume. Use --resume auto to begin one.")
+        raise ConfigError(f'{out} holds no run to resume. With resume = "auto" one begins.')
     if resume == "never" and holds_run:
-        raise ConfigError(f"{out} holds a run. Use --resume auto to go on, or another --out.")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file. Give a folder as --out.")
-    if not holds_run and out.is_dir():
-        others = sorted(p.name for p in out.iterdir() if not p.name.startswith((".data", "data")))
+        raise ConfigError(
+            f'{out} holds a run. With resume = "auto" it goes on; or name another folder.'
+        )
+    if not holds_run:
+        ours = (LOCK, ".data", "data")  # of a run that was ended while it prepared its text
+        others = sorted(p.name for p in out.iterdir() if not p.name.startswith(ours))
         if others:
             raise ConfigError(
-                f"{out} is no run, but holds {', '.join(others[:3])}: it is left alone. Give a new "
-                "or empty folder as --out."
+                f"{out} is no run, but holds {', '.join(others[:3])}: it is left alone. Name a new "
+                "or empty folder."
             )
     return holds_run
 
@@ -157,7 +199,7 @@ def _resolve(
     before: RunConfig | None,
     init: Path | None,
 ) -> RunConfig:
-    """Fill in what the tokenizer, the machine, --init or the run so far decide."""
+    """Fill in what the tokenizer, the machine, `init` or the run so far decide."""
     if init is not None:
         model = dataclasses.replace(read_model_config(init), dropout=config.model.dropout)
         config = dataclasses.replace(config, model=model)  # checks data.seq_len against it
@@ -190,55 +232,71 @@ class _Run:
         data: DataConfig,
         out: Path,
         tokenizer: Tokenizer,
-        device: torch.device,
+        processes: Processes,
     ) -> None:
-        self.config, self.out, self.tokenizer, self.device = config, out, tokenizer, device
+        self.config, self.out, self.tokenizer = config, out, tokenizer
         self.data = data
+        self.processes = processes
         train = config.train
+        rank, n = processes.rank, processes.count
         splits = open_splits(data, "train", tokenizer_hash=tokenizer.hash)
-        self.batches = Loader(splits, data, train.micro_batch)
+        share = self.share = share_of_step(train.micro_batch, train.accumulate, rank, n)
+        self.loader = Loader(splits, data, train.micro_batch, rank=share.rank, world_size=share.of)
         self.validation = None
         if train.eval_every and all((s.path / "val").is_dir() for s in data.sources):
             held_out = open_splits(data, "val", tokenizer_hash=tokenizer.hash)
-            self.validation = Loader(held_out, data, train.micro_batch, train=False)
+            self.validation = Loader(
+                held_out, data, train.micro_batch, train=False, rank=rank, world_size=n
+            )
         self.store = CheckpointStore(out, keep_last=train.keep_last)
 
     def start(self, goes_on: bool, init: Path | None) -> None:
-        """Make the model, or take it from --init or the newest checkpoint; say what the run is."""
-        newest = self.store.newest() if goes_on else None
-        config = self.config
-        self.out.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(config.train.seed)
-        origin = newest or init
-        if origin:
-            model = load_model(origin, device=self.device, dtype="float32")
-            model.set_dropout(config.model.dropout)
-        else:
-            model = Transformer(config.model)
-            model.initialise()
-            model.to(self.device)
-        self.model = model
-        state = self.store.load(newest) if newest else None
-        write_toml(self.out / CONFIG, config)
-        cut_metrics(self.out, state["trainer"]["step"] if state else 0)
-        write_json(self.out / "run.json", self._facts(init))
-        self.metrics = Metrics(self.out, config.train.track, to_dict(config))
+        """Make the model, or take it from `init` or the newest checkpoint; say what the run is."""
+        config, processes = self.config, self.processes
+        newest = self.store.newest() if goes_on and processes.is_first else None
+        newest = processes.agree(newest)
+        model = self.model = self._make_model(newest, init)
+        state = self.store.load(newest, verify=False) if newest else None
+        self.metrics: Metrics | NoMetrics = NoMetrics()
+        if processes.is_first:
+            write_toml(self.out / CONFIG, config)
+            cut_metrics(self.out, state["trainer"]["step"] if state else 0)
+            write_json(self.out / "run.json", self._facts(init))
+            self.metrics = Metrics(self.out, config.train.track, to_dict(config))
         self.hooks = RunHooks(self)
+        processes.draw_apart(config.train.seed)
         self.trainer = Trainer(
             model,
-            self.batches.batches,
+            lambda n: self.loader.batches(n + self.share.first, every=self.share.every),
             config.train,
             config.optim,
             config.schedule,
             seq_len=config.data.seq_len,
             hooks=self.hooks.pairs(),
+            processes=processes,
         )
         if state:
+            assert newest is not None
+            optimizers = state["trainer"]["optimizers"], self.trainer.optimizers.parts
+            fill_shards(*optimizers, newest / SHARDS, processes.group)
             self.trainer.load_state_dict(state["trainer"])
             self.hooks.load_state_dict(state["hooks"])
             say(f"resuming from {newest} after step {self.trainer.step}")
         else:
             say(f"model: {config.model.family}, {model.n_parameters():,} parameters")
+
+    def _make_model(self, newest: Path | None, init: Path | None) -> Transformer:
+        config, device = self.config, self.processes.model_device
+        torch.manual_seed(config.train.seed)
+        if origin := newest or init:
+            whole = newest is not None  # `newest` has just held it against its checksums
+            model = load_model(origin, device=device, dtype="float32", verify=not whole)
+            model.set_dropout(config.model.dropout)
+        else:
+            model = Transformer(config.model)
+            model.initialise()
+            model.to(device)
+        return model
 
     def finish(self) -> PretrainResult:
         """Train, then put the best checkpoint's model into RUN/model."""
@@ -253,17 +311,16 @@ class _Run:
         finally:
             self.metrics.close()
         seconds = time.perf_counter() - begin - self.hooks.seconds
-        model = self.out / "model"
-        source = self.store.best() or self.store.newest()
-        assert source is not None, "the last step's hooks save a checkpoint"
-        replace_folder(model, lambda partial: self._write_result(source, partial))
-        title = (
-            f"{self.out.name}: {self.config.model.family}, {self.model.n_parameters():,} weights"
-        )
-        write_text(self.out / "loss.svg", draw_loss_curve(read_metrics(self.out), title))
+        if self.processes.is_first:
+            self._write_result()
+        if self.trainer.interrupted:
+            say(
+                f"{reason}: stopped after step {self.trainer.step} of {steps}. The run is saved in "
+                f"{self.out}, and the same command goes on with it."
+            )
         best = self.hooks.best
         return PretrainResult(
-            model,
+            self.out / "model",
             reason,
             self.trainer.interrupted,
             self.trainer.step,
@@ -272,23 +329,46 @@ class _Run:
             seconds,
         )
 
-    def _write_result(self, source: Path, folder: Path) -> None:
+    def _write_result(self) -> None:
+        source = self.store.best() or self.store.newest()
+        assert source is not None, "the last step's hooks save a checkpoint"
+        replace_folder(self.out / "model", lambda partial: self._copy_model(source, partial))
+        title = (
+            f"{self.out.name}: {self.config.model.family}, {self.model.n_parameters():,} weights"
+        )
+        write_text(self.out / "loss.svg", draw_loss_curve(read_metrics(self.out), title))
+
+    def _copy_model(self, source: Path, folder: Path) -> None:
         for path in source.iterdir():
             if path.is_file() and not path.name.startswith(("state.", "manifest.")):
                 shutil.copyfile(path, folder / path.name)
         write_manifest(folder, FORMAT, VERSION, step=self.trainer.step, run=self.out.name)
 
-    def write_checkpoint(self, folder: Path) -> None:
-        """The model's files of a checkpoint: what the store calls to fill its folder."""
-        write_model_files(folder, self.model, self.tokenizer)
+    def save(self, step: int, state: dict[str, Any], *, best: bool) -> None:
+        """Write a checkpoint: the first process what is whole, each its shards of the rest."""
+        model = whole_model(self.model, keep=self.processes.is_first)
+        state, shards = part_with_shards(state)
+        written = self.store.folder / f".{SHARDS}"
+        if shards:
+            write_shards(shards, written, self.processes.group)
+
+        def fill(folder: Path) -> None:
+            write_model_files(folder, model, self.tokenizer)
+            if shards:
+                os.replace(written, folder / SHARDS)
+
+        if self.processes.is_first:
+            self.store.save(step, fill, state, best=best)
 
     def _with_saved_batch(self, bad: NonFiniteError) -> NonFiniteError:
         """Keep the batch of the step that was not taken, as ids and as text."""
         folder = self.out / "nonfinite"
         folder.mkdir(exist_ok=True)
         path = folder / f"step-{bad.step + 1:08}.json"
-        rows = [row.tolist() for batch in bad.micro_batches for row in batch.tokens]
-        write_json(path, [{"tokens": row, "text": self.tokenizer.decode(row)} for row in rows])
+        own = [row.tolist() for batch in bad.micro_batches for row in batch.tokens]
+        rows = [row for rows in self.processes.gather(own) for row in rows]
+        if self.processes.is_first:
+            write_json(path, [{"tokens": row, "text": self.tokenizer.decode(row)} for row in rows])
         bad.args = (f"{bad.args[0]} The batch is kept in {path}.",)
         return bad
 
@@ -298,7 +378,8 @@ class _Run:
             "torch": torch.__version__,
             "python": platform.python_version(),
             "machine": describe_machine(),
-            "device": str(self.device),
+            "device": str(self.processes.device),
+            "processes": {"data": self.processes.data, "shard": self.processes.shard},
             "parameters": self.model.n_parameters(),
             "tokenizer": {"kind": self.tokenizer.kind, "sha256": self.tokenizer.hash},
             "data": {str(s.path): sha256_of(s.path / "manifest.json") for s in self.data.sources},

@@ -24,21 +24,20 @@ PROMPTS = {"shakespeare": ("ROMEO:\n", "To be"), "tang": ("春曉\n", "明月")}
 def quickstart_config(corpus: Corpus = "shakespeare") -> RunConfig:
     """Our fastest recipe for a small text by characters; `configs/fast.toml` holds the same.
 
-    Without torch.compile: it would save 20 s of the 70 s of steps and cost 23 s. Eight rows a step
-    against twelve: as good at equal time in a long run, better in a short one (both measured, two
-    Zen 5 cores).
+    Four rows of 256 in a step: more rows or a larger model make too few steps in this time, fewer
+    make them too rough; docs/LOG.md has the tries.
     """
     return RunConfig(
         text=TextConfig((f"bundled:{corpus}",)),
         tokenizer=TokenizerConfig(kind="char"),
         prepare=PrepareConfig(split="tail", val_fraction=0.1),
-        data=DataConfig(seq_len=128),
+        data=DataConfig(seq_len=256),
         model=ModelConfig(
             family="qwen3",
             n_layers=4,
             d_model=192,
             n_heads=3,
-            max_seq_len=128,
+            max_seq_len=256,
             tie_embeddings=False,
             init="zero",
         ),
@@ -50,13 +49,14 @@ def quickstart_config(corpus: Corpus = "shakespeare") -> RunConfig:
             scalar_lr=0.02,
             beta1=0.8,
             momentum_warmup=300,
+            weight_decay=0.0,
         ),
         schedule=ScheduleConfig(kind="wsd", warmup=20, floor=0.0, cooldown=0.5),
         train=TrainConfig(
-            steps=1300,
-            micro_batch=8,
-            eval_every=325,
-            save_every=325,
+            steps=1700,
+            micro_batch=4,
+            eval_every=425,
+            save_every=425,
         ),
     )
 
@@ -80,7 +80,6 @@ def quickstart(
         config = config.replace("train", steps=steps)
     result = pretrain(config, out, resume=resume, device=device)
     if result.interrupted:
-        say(f"{result.reason}: stopped after step {result.step}. The same command goes on.")
         return result
     model, tokenizer = load_model(result.model), Tokenizer.load(result.model)
     for i, prompt in enumerate(PROMPTS[corpus]):

@@ -12,6 +12,7 @@ from scratchlm.model.config import ModelConfig
 from scratchlm.recipes.prepare import PrepareConfig
 from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.training.optimizers import OptimConfig, ScheduleConfig
+from scratchlm.training.parallel import ParallelConfig
 from scratchlm.training.trainer import TrainConfig
 
 CONFIG = "config.toml"
@@ -30,7 +31,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run. A resumed run must have the same, but for train.steps."""
+    """Everything that decides a run. A resumed run must have the same, but for what is in _FREE."""
 
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -40,6 +41,7 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
     def __post_init__(self) -> None:
         if not self.data.sources and not self.text.paths:
@@ -59,11 +61,12 @@ class RunConfig:
         return dataclasses.replace(self, **{section: part})
 
 
-# What may differ when a run goes on: how long, how often it is looked at, and where data lies.
+# What may differ when a run goes on: how long, how often it is looked at, and by how many.
 _FREE = {
     "train.steps", "train.eval_every", "train.eval_batches", "train.sample_every",
     "train.sample_prompt", "train.sample_tokens", "train.save_every", "train.keep_last",
-    "train.patience", "train.track", "data.workers", "prepare.workers", "prepare.overwrite",
+    "train.patience", "train.track", "parallel.data", "parallel.shard", "data.workers",
+    "prepare.workers", "prepare.overwrite",
 }  # fmt: skip
 
 
@@ -74,7 +77,7 @@ def check_same(before: RunConfig, now: RunConfig, folder: Path) -> None:
         if key not in _FREE and old.get(key) != new.get(key):
             raise ConfigError(
                 f"{folder} was begun with {key} = {old.get(key)!r}, now it is {new.get(key)!r}: "
-                "it cannot go on exactly. Set it back, or begin a new run with another --out."
+                "it cannot go on exactly. Set it back, or begin a new run in another folder."
             )
 
 

@@ -4,20 +4,19 @@ import dataclasses
 import time
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
 from scratchlm.base import device as devices
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
-from scratchlm.checkpoint.state import CheckpointStore
 from scratchlm.data.loader import Loader
 from scratchlm.evaluation.loss import HeldOut, held_out_loss
 from scratchlm.model.transformer import Transformer
 from scratchlm.recipes.run_config import RunConfig
 from scratchlm.recipes.samples import sample_text
 from scratchlm.tokenizer.tokenizer import Tokenizer
-from scratchlm.training.metrics import Metrics
+from scratchlm.training.metrics import Metrics, NoMetrics
+from scratchlm.training.parallel import Processes
 from scratchlm.training.trainer import Hook, Trainer
 
 
@@ -27,11 +26,11 @@ class Run(Protocol):
     config: RunConfig
     model: Transformer
     tokenizer: Tokenizer
-    metrics: Metrics
-    store: CheckpointStore
+    metrics: Metrics | NoMetrics
+    processes: Processes
     validation: Loader | None
 
-    def write_checkpoint(self, folder: Path) -> None: ...
+    def save(self, step: int, state: dict[str, Any], *, best: bool) -> None: ...
 
 
 class RunHooks:
@@ -90,9 +89,10 @@ class RunHooks:
         assert self.run.validation is not None
         train = self.run.config.train
         batches = self.run.validation.batches()
-        result = held_out_loss(
+        own = held_out_loss(
             self.run.model, islice(batches, train.eval_batches or None), self._byte_lengths
         )
+        result = HeldOut(*self.run.processes.sum(own.nats, own.n_targets, own.n_bytes))
         self._without_gain += 1
         if self.best is None or result.loss_nats < self.best.loss_nats:
             self.best, self._best_step, self._without_gain = result, trainer.step, 0
@@ -121,7 +121,7 @@ class RunHooks:
         if gained or trainer.is_last or (every and trainer.step % every == 0):
             state = {"trainer": trainer.state_dict(), "hooks": self.state_dict()}
             best = gained or self.run.validation is None  # nothing to compare: the last is it
-            self.run.store.save(trainer.step, self.run.write_checkpoint, state, best=best)
+            self.run.save(trainer.step, state, best=best)
 
     def state_dict(self) -> dict[str, Any]:
         """What early stopping and the choice of the best depend on."""

@@ -36,10 +36,18 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     return _in_chunks(hidden, weight, targets)
 
 
-@torch.compiler.disable  # its writes in place would be turned into copies
 def _in_chunks(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     total: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
     return total
+
+
+def keep_out_of_graphs() -> None:
+    """Before torch.compile: leave the chunks to run as they are, or writes in place become copies.
+
+    Not as a decorator, which would load the compiler, most of a second, at every start.
+    """
+    global _in_chunks
+    _in_chunks = torch.compiler.disable(_in_chunks)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

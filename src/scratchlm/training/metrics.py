@@ -19,6 +19,16 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
+class NoMetrics:
+    """The metrics of a process that writes none, since another one of the same run does."""
+
+    def log(self, step: int, **values: Any) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class Metrics:
     """The metrics of one run: appends lines, and cuts those that a resumed run will write again.
 

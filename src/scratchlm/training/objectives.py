@@ -4,6 +4,7 @@ A sum travels with its count and is divided once, over all micro-batches and pro
 micro-batch of eight rows and eight of one give the same step.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -24,6 +25,9 @@ class TokenBatch(Protocol):
     def segments(self) -> Tensor | None: ...
 
 
+Objective = Callable[[Transformer, Tensor, Tensor, Tensor | None], Tensor]
+
+
 def next_token_total(
     model: Transformer, tokens: Tensor, targets: Tensor, segments: Tensor | None
 ) -> Tensor:
@@ -39,3 +43,11 @@ def next_token_total(
 def count_targets(targets: Tensor) -> int:
     """How many targets carry loss."""
     return int((targets != IGNORE).sum())
+
+
+def in_pieces(batch: TokenBatch, n: int) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    """A batch's tokens, targets and segments in at most n parts of equally many rows."""
+    size = -(-len(batch.tokens) // n)
+    tokens, targets = batch.tokens.split(size), batch.targets.split(size)
+    segments = [None] * len(tokens) if batch.segments is None else batch.segments.split(size)
+    return list(zip(tokens, targets, segments, strict=True))

@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from scratchlm.base.errors import ConfigError
 from scratchlm.model.transformer import Transformer
+from scratchlm.training.adamw import AdamW
 from scratchlm.training.muon import Muon
+from scratchlm.training.optimizer import Optimizer
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class OptimConfig:
     eps: float = 1e-8  # AdamW's least denominator
     momentum: float = 0.95  # Muon's memory of the gradient
     momentum_warmup: int = 0  # steps in which Muon's momentum rises from 0.85
-    ns_steps: int = 5  # Newton-Schulz iterations of Muon
+    ns_steps: int = 5  # iterations that make Muon's update orthogonal
+    muon_beta2: float = 0.95  # Muon's memory of each neuron's squared update (NorMuon); 0 = off
     grad_clip: float = 1.0  # longest gradient; longer ones are shortened to it; 0 = off
 
     def __post_init__(self) -> None:
@@ -37,7 +39,7 @@ class OptimConfig:
         for name in ("embedding_lr", "head_lr", "scalar_lr", "weight_decay", "grad_clip"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"optim.{name} = {getattr(self, name)} must not be negative.")
-        for name in ("beta1", "beta2", "momentum"):
+        for name in ("beta1", "beta2", "momentum", "muon_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"optim.{name} = {getattr(self, name)} must be in [0, 1).")
         if self.ns_steps < 1:
@@ -79,22 +81,22 @@ def lr_factor(config: ScheduleConfig, step: int, steps: int) -> float:
 
 
 class Optimizers:
-    """The one or two PyTorch optimizers of a run, as one."""
+    """The one or two optimizers of a run, as one."""
 
     def __init__(self, model: Transformer, config: OptimConfig) -> None:
         self.config = config
         matrices, rest = _groups(model, config)
-        fused = next(model.parameters()).device.type in ("cpu", "cuda")
-        adamw: dict[str, Any] = {
-            "betas": (config.beta1, config.beta2),
-            "eps": config.eps,
-            "fused": fused,
-        }
+        adamw: dict[str, Any] = {"betas": (config.beta1, config.beta2), "eps": config.eps}
         if config.optimizer == "muon":
-            muon = Muon([matrices], momentum=config.momentum, ns_steps=config.ns_steps)
-            self.parts: list[torch.optim.Optimizer] = [muon, torch.optim.AdamW(rest, **adamw)]
+            muon = Muon(
+                [matrices],
+                momentum=config.momentum,
+                ns_steps=config.ns_steps,
+                beta2=config.muon_beta2,
+            )
+            self.parts: list[Optimizer] = [muon, AdamW(rest, **adamw)]
         else:
-            self.parts = [torch.optim.AdamW([matrices, *rest], **adamw)]
+            self.parts = [AdamW([matrices, *rest], **adamw)]
         for part in self.parts:
             for group in part.param_groups:
                 group["peak_lr"] = group["lr"]
@@ -111,7 +113,7 @@ class Optimizers:
     def zero_grad(self) -> None:
         """Drop all gradients."""
         for part in self.parts:
-            part.zero_grad(set_to_none=True)
+            part.zero_grad()
 
     def state_dict(self) -> list[dict[str, Any]]:
         """What must be saved to go on exactly."""

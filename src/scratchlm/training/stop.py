@@ -28,8 +28,8 @@ class NonFiniteError(UserError):
         super().__init__(
             f"step {step + 1} was not taken: {what} is not a finite number (loss sum {total}, "
             f"gradient norm {grad_norm}). The weights are those of step {step}. Most often the "
-            "learning rate is too high (halve --optim.lr), warm-up too short (--schedule.warmup), "
-            "or float16 overflows (--train.precision bfloat16)."
+            "learning rate is too high (halve optim.lr), warm-up too short (schedule.warmup), or "
+            'float16 overflows (train.precision = "bfloat16").'
         )
         self.step = step
         self.micro_batches = micro_batches
@@ -68,21 +68,28 @@ def stop_signals() -> Iterator[StopSignal]:
             signal.signal(number, handler)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the machine, has no memory left."""
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in text or "can't allocate memory" in text)
+    )
+
+
 @contextmanager
 def explain_out_of_memory(micro_batch: int, accumulate: int, seq_len: int) -> Iterator[None]:
     """Turn an allocation that failed into an OutOfMemoryError that says what to change to what."""
     try:
         yield
     except (MemoryError, RuntimeError) as bad:
-        text = str(bad).lower()
-        known = isinstance(bad, (MemoryError, torch.OutOfMemoryError))
-        if not known and "out of memory" not in text and "can't allocate memory" not in text:
+        if not is_out_of_memory(bad):
             raise
         half = max(1, micro_batch // 2)
         times = accumulate * -(-micro_batch // half)
         raise OutOfMemoryError(
             f"out of memory at micro-batches of {micro_batch} rows of {seq_len} tokens. Change, in "
-            f"this order: (1) --train.micro-batch {half} --train.accumulate {times}, which keeps "
-            f"the global batch and the loss curve; (2) --data.seq-len {max(1, seq_len // 2)}; "
-            "(3) --model.n-layers or --model.d-model to a smaller model."
+            f"this order: (1) train.micro_batch = {half} with train.accumulate = {times}, which "
+            "keeps the global batch and the loss curve; (2) data.seq_len = "
+            f"{max(1, seq_len // 2)}; (3) model.n_layers or model.d_model, to a smaller model."
         ) from bad

@@ -17,10 +17,25 @@ from torch import Tensor
 from scratchlm.base import device as devices
 from scratchlm.base.errors import ConfigError
 from scratchlm.base.log import warn
+from scratchlm.base.runtime import keep_freed_memory
+from scratchlm.checkpoint.sharded import whole
 from scratchlm.model.transformer import Transformer
-from scratchlm.training.objectives import TokenBatch, count_targets, next_token_total
+from scratchlm.training.cross_entropy import keep_out_of_graphs
+from scratchlm.training.objectives import (
+    Objective,
+    TokenBatch,
+    count_targets,
+    in_pieces,
+    next_token_total,
+)
 from scratchlm.training.optimizers import OptimConfig, Optimizers, ScheduleConfig, lr_factor
-from scratchlm.training.stop import NonFiniteError, explain_out_of_memory, stop_signals
+from scratchlm.training.parallel import Processes, share_of_step
+from scratchlm.training.stop import (
+    NonFiniteError,
+    explain_out_of_memory,
+    is_out_of_memory,
+    stop_signals,
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,6 @@ class StepMetrics:
     mfu: float
 
 
-Objective = Callable[[Transformer, Tensor, Tensor, Tensor | None], Tensor]
 Hook = tuple[int, Callable[["Trainer"], None]]
 
 
@@ -87,7 +101,10 @@ class Trainer:
     model        in float32, already on `device`; changed in place
     batches      `batches(n)` yields micro-batch n, n + 1, ...: order comes from numbers alone
     objective    the sum of nats over a batch's targets
-    hooks        (every, function): called with the trainer after each `every`-th step and the last
+    hooks        (every, function): called with the trainer after each `every`-th step, and
+                 after the last unless the run was interrupted
+    processes    those that share the run; `batches` yields this one's share (`share_of_step`), and
+                 all else is that of the whole: settings, loss, gradient, metrics
 
     Set `stop_reason` from a hook to end the run after the present step.
     """
@@ -103,7 +120,9 @@ class Trainer:
         seq_len: int,
         objective: Objective = next_token_total,
         hooks: Sequence[Hook] = (),
+        processes: Processes | None = None,
     ) -> None:
+        self.processes = processes or Processes.alone()
         self.model = model
         self.batches = batches
         self.config = config
@@ -111,25 +130,33 @@ class Trainer:
         self.schedule = schedule
         self.seq_len = seq_len
         self.hooks = hooks
+        # Before the optimizers: sharing the weights puts others in their place.
+        self._objective = self.processes.spread(
+            model, _Compiled(objective) if config.compile else objective
+        )
         self.device = next(model.parameters()).device
         self.dtype, self.dtype_reason = devices.resolve_precision(config.precision, self.device)
         model.compute_dtype = self.dtype
         self.optimizers = Optimizers(model, optim)
-        self.scaler = torch.amp.GradScaler(
+        # Any: typed for PyTorch's optimizers, it asks of one only its groups and its step.
+        self.scaler: Any = torch.amp.GradScaler(
             self.device.type, enabled=self.dtype == torch.float16, init_scale=2.0**14
         )
+        rank, n = self.processes.rank, self.processes.count
+        self._share = share_of_step(config.micro_batch, config.accumulate, rank, n)
         self.step = 0
         self.tokens_seen = 0
+        self.pieces = 1  # that each micro-batch is computed in
         self.stop_reason: str | None = None
         self.interrupted = False
         self.last: StepMetrics | None = None
-        self._objective = _Compiled(objective) if config.compile else objective
-        peak = devices.matmul_flops(self.device, self.dtype)
+        peak = self.processes.count * devices.matmul_flops(self.device, self.dtype)
         self._flops_share = model.flops_per_token(seq_len) / peak  # MFU of one token per second
 
     def run(self) -> str:
         """Train to the last step, a stop from a hook, or a signal; returns the reason in words."""
         self.model.train()
+        keep_freed_memory()
         config = self.config
         explained = explain_out_of_memory(config.micro_batch, config.accumulate, self.seq_len)
         with stop_signals() as signal, ExitStack() as closing, explained:
@@ -139,8 +166,8 @@ class Trainer:
             while not self.is_last:
                 self.last = self._train_step(batches)
                 self.step += 1
-                if signal.name:
-                    self.stop_reason, self.interrupted = signal.name, True
+                if name := self.processes.any_of(signal.name):
+                    self.stop_reason, self.interrupted = name, True
                 self._call_hooks()
         return self.stop_reason or "all steps done"
 
@@ -150,21 +177,24 @@ class Trainer:
         return self.step >= self.config.steps or self.stop_reason is not None
 
     def _call_hooks(self) -> None:
+        ended = self.is_last and not self.interrupted  # whoever interrupts waits for the save only
         for every, hook in self.hooks:
-            if self.is_last or (every and self.step % every == 0):
+            if ended or (every and self.step % every == 0):
                 hook(self)
 
     def _train_step(self, batches: Iterator[TokenBatch]) -> StepMetrics:
         start = time.perf_counter()
         config = self.config
         self.optimizers.set_step(self.step, lr_factor(self.schedule, self.step, config.steps))
-        micro_batches = [next(batches) for _ in range(config.accumulate)]
-        count = sum(count_targets(batch.targets) for batch in micro_batches)
-        total = self._gradient(micro_batches, count)
+        micro_batches = [next(batches) for _ in range(config.accumulate // self._share.every)]
+        count, tokens = self.processes.sum(
+            sum(count_targets(batch.targets) for batch in micro_batches),
+            sum(batch.tokens.numel() for batch in micro_batches),
+        )
+        total = self._gradient_that_fits(micro_batches, count)
         grad_norm = self._update(total, micro_batches)
         devices.synchronise(self.device)
         seconds = time.perf_counter() - start
-        tokens = sum(batch.tokens.numel() for batch in micro_batches)
         self.tokens_seen += tokens
         return StepMetrics(
             loss_nats=total / max(1, count),
@@ -176,19 +206,50 @@ class Trainer:
             mfu=tokens / seconds * self._flops_share,
         )
 
+    def _gradient_that_fits(self, micro_batches: list[TokenBatch], count: int) -> float:
+        """`_gradient`; where memory is short, from now on in twice as many pieces of half the rows.
+
+        The sum over the pieces is the same gradient, so the loss curve stays. Only alone: several
+        processes would have to fail together.
+        """
+        rows = self.config.micro_batch
+        while True:
+            rng = self._rng()
+            try:
+                return self._gradient(micro_batches, count)
+            except (MemoryError, RuntimeError) as bad:
+                last = self.processes.count > 1 or self.pieces >= rows
+                if last or not is_out_of_memory(bad):
+                    raise
+            self.pieces *= 2
+            self._set_rng(rng)  # dropout draws as if it had been so from the step's beginning
+            self.optimizers.zero_grad()
+            devices.free_memory(self.device)
+            half = -(-rows // self.pieces)
+            warn(
+                f"out of memory in step {self.step + 1}: from now on {half} rows at a time instead "
+                f"of {rows}, summed to the same batch. The loss curve stays the same; to start so, "
+                f"set train.micro_batch = {half} and train.accumulate = "
+                f"{self.config.accumulate * -(-rows // half)}."
+            )
+
     def _gradient(self, micro_batches: list[TokenBatch], count: int) -> float:
         """Leave the gradient of total / count in the weights; returns the total, nats."""
         total = 0.0
-        for batch in micro_batches:
-            loss = self._objective(
-                self.model,
-                batch.tokens.to(self.device),
-                batch.targets.to(self.device),
-                None if batch.segments is None else batch.segments.to(self.device),
-            )
-            self.scaler.scale(loss / max(1, count)).backward()
+        # PyTorch averages gradients over the processes; dividing by less makes sums of them.
+        divisor = max(1, count) / self.processes.count
+        pieces = [piece for batch in micro_batches for piece in in_pieces(batch, self.pieces)]
+        for i, (tokens, targets, segments) in enumerate(pieces, 1):
+            with self.processes.summing(last=i == len(pieces)):
+                loss = self._objective(
+                    self.model,
+                    tokens.to(self.device),
+                    targets.to(self.device),
+                    None if segments is None else segments.to(self.device),
+                )
+                self.scaler.scale(loss / divisor).backward()
             total += loss.item()
-        return total
+        return self.processes.sum(total)[0]
 
     def _update(self, total: float, micro_batches: list[TokenBatch]) -> float:
         """One optimizer step, unless something is not finite; returns the gradient's norm."""
@@ -196,7 +257,7 @@ class Trainer:
             self.scaler.unscale_(part)
         weights = list(self.model.parameters())
         grads = [p.grad for p in weights if p.grad is not None]
-        norm_tensor = torch.nn.utils.get_total_norm(grads)
+        norm_tensor = whole(torch.nn.utils.get_total_norm(grads))
         norm = norm_tensor.item()
         overflow = self.scaler.is_enabled() and not math.isfinite(norm)
         if not math.isfinite(total) or (not math.isfinite(norm) and not overflow):
@@ -213,38 +274,51 @@ class Trainer:
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the weights that the next step depends on."""
-        rng = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            rng["cuda"] = torch.cuda.get_rng_state(self.device)
-        elif self.device.type == "mps":
-            rng["mps"] = torch.mps.get_rng_state()
+        """Everything but the weights that the next step depends on; called on all processes."""
+        rngs = self.processes.gather(self._rng())
         return {
             "step": self.step,
             "tokens_seen": self.tokens_seen,
+            "pieces": self.pieces,
             "optimizers": self.optimizers.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "rng": rng,
+            "rng": rngs[0],
+            "rng_of_others": rngs[1:],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly after the step at which `state_dict` was taken, on an equal device."""
         self.step = state["step"]
         self.tokens_seen = state["tokens_seen"]
+        self.pieces = state.get("pieces", 1)
         self.optimizers.load_state_dict(state["optimizers"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"]["cpu"])
-        if "cuda" in state["rng"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
-        elif "mps" in state["rng"] and self.device.type == "mps":
-            torch.mps.set_rng_state(state["rng"]["mps"])
+        rngs = [state["rng"], *state.get("rng_of_others", [])]
+        if self.processes.rank < len(rngs):  # a process more than there were keeps a fresh one
+            self._set_rng(rngs[self.processes.rank])
+
+    def _rng(self) -> dict[str, Tensor]:
+        rng = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            rng["mps"] = torch.mps.get_rng_state()
+        return rng
+
+    def _set_rng(self, rng: dict[str, Tensor]) -> None:
+        torch.set_rng_state(rng["cpu"])
+        if "cuda" in rng and self.device.type == "cuda":
+            torch.cuda.set_rng_state(rng["cuda"], self.device)
+        elif "mps" in rng and self.device.type == "mps":
+            torch.mps.set_rng_state(rng["mps"])
 
 
 class _Compiled:
     """An objective through torch.compile; falls back to the plain one, with a warning."""
 
     def __init__(self, objective: Objective) -> None:
+        keep_out_of_graphs()
         self._plain = objective
         self._call: Objective = self._first
         self._fast: Objective = torch.compile(objective, dynamic=False)

@@ -7,8 +7,7 @@
 // leave the softmax in the order in which the next product reads them.
 #pragma once
 
-#include <stdlib.h>
-
+#include "arena.h"
 #include "gemm.h"
 
 namespace {
@@ -29,24 +28,6 @@ struct Attention {
     // backward
     const bf16* d_out;
     bf16 *dq, *dk, *dv;
-};
-
-inline long round_up(long n, long to) { return (n + to - 1) / to * to; }
-
-// Memory of one task, in pieces that begin at a cache line.
-struct Arena {
-    char *base, *next;
-    explicit Arena(long bytes) {
-        base = (char*)malloc(bytes + 64);
-        next = base ? base + (64 - (uintptr_t)base % 64) % 64 : nullptr;
-    }
-    ~Arena() { free(base); }
-    template <class X>
-    X* take(long n) {
-        X* here = (X*)next;
-        next += round_up(n * sizeof(X), 64);
-        return here;
-    }
 };
 
 struct Dropper {

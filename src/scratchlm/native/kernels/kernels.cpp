@@ -2,6 +2,7 @@
 
 #include "attention.h"
 #include "loss.h"
+#include "muon.h"
 #include "pointwise.h"
 
 #define JOIN2(name, suffix) scratchlm_##name##_##suffix
@@ -39,6 +40,10 @@ EXPORT(attention_forward)(const Attention* a, int threads) {
 
 EXPORT(attention_backward)(const Attention* a, int threads) {
     return parallel(a->B * a->K, threads, [=](long task) { return attention_backward(*a, task); });
+}
+
+EXPORT(muon)(const Muon* a, int threads) {
+    return parallel(a->n, threads, [=](long task) { return muon(*a, task); });
 }
 
 EXPORT(cross_entropy)(const CrossEntropy* a, int threads) {

@@ -10,19 +10,6 @@ namespace {
 
 constexpr long CHUNK = 32;  // rows of one task
 
-// f(i, how many) for whole vectors of n numbers and the rest; inlined twice, so that W is a constant.
-template <class F>
-inline __attribute__((always_inline)) void across(long n, F f) {
-    long i = 0;
-    for (; i + W <= n; i += W) f(i, W);
-    if (i < n) f(i, int(n - i));
-}
-
-inline void add_to(float* sums, Floats x, int m) {
-    Floats total = load_floats(sums, m) + x;
-    memcpy(sums, &total, m * sizeof(float));
-}
-
 inline Floats first(Floats x, int m) { return (Ints)counting() < m ? x : Floats{}; }
 
 // ---- norms ---------------------------------------------------------------------------------------

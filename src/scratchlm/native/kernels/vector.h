@@ -93,6 +93,19 @@ inline Floats load_floats(const float* from, int n) {
     return v;
 }
 
+// f(i, how many) for whole vectors of n numbers and the rest; inlined twice, so that W is a constant.
+template <class F>
+inline __attribute__((always_inline)) void across(long n, F f) {
+    long i = 0;
+    for (; i + W <= n; i += W) f(i, W);
+    if (i < n) f(i, int(n - i));
+}
+
+inline void add_to(float* sums, Floats x, int m) {
+    Floats total = load_floats(sums, m) + x;
+    memcpy(sums, &total, m * sizeof(float));
+}
+
 inline float to_float(bf16 h) {
     uint32_t bits = uint32_t(h) << 16;
     float x;

@@ -1,0 +1,105 @@
+"""How many tokens a run's text makes, before it is prepared: from its bytes and a sample."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from scratchlm.base.errors import ConfigError, DataError
+from scratchlm.base.files import read_manifest
+from scratchlm.corpus import bundled
+from scratchlm.corpus.read import SourceFile, find_files, read_documents
+from scratchlm.data.shards import FORMAT, VERSION, is_shards_folder
+from scratchlm.recipes.run_config import RunConfig
+from scratchlm.tokenizer.train import train_tokenizer
+
+SAMPLE_BYTES = 2_000_000
+LEARNED = ("bpe", "sentencepiece-bpe", "sentencepiece-unigram")  # kinds of a size that is chosen
+COMPRESSED = (".gz", ".parquet")
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """What the text of a run comes to.
+
+    train, validation   tokens of each split; None where that cannot be told
+    vocab_size          of the tokenizer; 0 where that cannot be told
+    source              where the numbers are from, in words
+    """
+
+    train: int | None
+    validation: int | None
+    vocab_size: int
+    source: str
+
+
+def count_tokens(config: RunConfig) -> TokenCount:
+    """Look into the manifests of shards, or encode a sample of the text; nothing is written.
+
+    Text or shards that are not there leave the numbers open.
+
+    raises   DataError for text that is there but cannot be read
+    """
+    return _of_shards(config) if config.data.sources else _of_text(config)
+
+
+def _of_shards(config: RunConfig) -> TokenCount:
+    train = validation = vocab_size = 0
+    for source in config.data.sources:
+        if not is_shards_folder(source.path):
+            return TokenCount(None, None, 0, f"{source.path} is not there yet")
+        manifest = read_manifest(source.path, FORMAT, VERSION, verify=False, error=DataError)
+        splits = manifest["splits"]
+        train += splits["train"]["n_tokens"]
+        validation += splits.get("val", {"n_tokens": 0})["n_tokens"]
+        vocab_size = max(vocab_size, manifest["vocab_size"])
+    return TokenCount(train, validation, vocab_size, "counted when it was prepared")
+
+
+def _of_text(config: RunConfig) -> TokenCount:
+    chosen = config.tokenizer
+    known = chosen.vocab_size if chosen.kind in LEARNED else 50_257 if chosen.kind == "gpt2" else 0
+    paths = bundled.resolve_all(config.text.paths)
+    if missing := [path for path in paths if not path.exists()]:
+        return TokenCount(None, None, known, f"{missing[0]} is not there")
+    files = find_files(paths)
+    sample = list(_sample(config, files))
+    sample_bytes = sum(len(text.encode()) for text in sample)
+    if not sample_bytes:
+        raise DataError(f"there is no text in {', '.join(map(str, paths))}: all of it is empty.")
+    try:
+        tokenizer = train_tokenizer(iter(sample), replace(chosen, max_text_bytes=SAMPLE_BYTES))
+    except ConfigError as bad:  # a vocabulary that so little text does not fill
+        return TokenCount(None, None, known, f"a sample is not enough: {bad}")
+    n_tokens = sum(len(tokenizer.encode(text)) for text in sample)
+    total = max(sample_bytes, sum(file.n_bytes for file in files))
+    whole = sample_bytes < SAMPLE_BYTES  # then its own vocabulary is the run's
+    vocab_size = tokenizer.vocab_size if whole or not known else known
+    if any(file.path.suffix.lower() in COMPRESSED for file in files):
+        return TokenCount(None, None, vocab_size, "it is compressed, so its length is not known")
+    train_share = 1 - config.prepare.val_fraction
+    scaled = n_tokens * total / sample_bytes
+    source = f"estimated: {sample_bytes / n_tokens:.2f} bytes each in the first "
+    return TokenCount(
+        int(scaled * train_share),
+        int(scaled * (1 - train_share)),
+        vocab_size,
+        f"{source}{sample_bytes / 1e6:.1f} MB of {total / 1e6:,.1f}",
+    )
+
+
+def _sample(config: RunConfig, files: list[SourceFile]) -> Iterator[str]:
+    """The first documents, up to SAMPLE_BYTES."""
+    prepare = config.prepare
+    documents = read_documents(
+        files,
+        errors=prepare.errors,
+        text_key=prepare.text_key,
+        document_separator=prepare.document_separator,
+    )
+    left = SAMPLE_BYTES
+    for document in islice(documents, SAMPLE_BYTES):
+        text = document.text[:left]
+        left -= len(text.encode())
+        yield text
+        if left <= 0:
+            return
