@@ -81,6 +81,32 @@ def test_a_resumed_run_goes_on_in_pieces_bit_for_bit():
     assert later == losses[3:]
 
 
+def one_step(precision: str, recompute: bool) -> tuple[dict[str, torch.Tensor], int]:
+    """The weights after a step, and how many numbers were kept for its backward passes."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "n_layers": 3, "d_model": 32, "n_heads": 2, "max_seq_len": T}
+    model = Transformer(ModelConfig(**sizes, dropout=0.2))
+    model.initialise()
+    kept = []
+    train = TrainConfig(steps=1, precision=precision, recompute=recompute)
+    batches = {"batches": lambda first: (Rows(n) for n in range(first, 1000)), "seq_len": T}
+    trainer = Trainer(
+        model, config=train, optim=OptimConfig(), schedule=ScheduleConfig(), **batches
+    )
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: kept.append(x.numel()) or x, lambda x: x
+    ):
+        trainer.run()
+    return model.state_dict(), sum(kept)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_computing_again_changes_no_bit_and_keeps_less(precision):
+    (plain, much), (again, little) = (one_step(precision, again) for again in (False, True))
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+    assert little < much / 2
+
+
 def test_one_row_that_does_not_fit_is_explained():
     with pytest.raises(OutOfMemoryError, match=r"model\.n_layers or model\.d_model"):
         train(0)

@@ -52,6 +52,7 @@ class PlanRun(ConfigCommand):
 def print_plan(made: Plan) -> None:
     """The table and the advice, on standard output."""
     width = max(60, shutil.get_terminal_size((100, 24)).columns)
+    print(f"{'hardware':11} {made.hardware}")
     for name, value, details in rows(made):
         lines = textwrap.wrap(details, width - INDENT)
         print(f"{name:11} {value:>17}  {lines[0]}")
@@ -67,7 +68,6 @@ def print_plan(made: Plan) -> None:
 def rows(made: Plan) -> Iterator[tuple[str, str, str]]:
     """(what, how much, details) of each line."""
     train, parts = made.config.train, made.parameters
-    yield "hardware", "", made.hardware
     head = f"head {parts.head:,}" if parts.head > 2 * made.config.model.d_model else "head tied"
     yield (
         "parameters",

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from scratchlm.model import functional
 from scratchlm.model.attention import Where, attend, fused
@@ -151,6 +152,8 @@ class Transformer(nn.Module):
 
     config         its shape; `config.vocab_size` must be set
     compute_dtype  what activations are; None: the dtype of the weights
+    recompute      in training, keep only what enters each block and compute the rest again in the
+                   backward pass (activation checkpointing, arXiv:1604.06174)
     """
 
     inv_freq: Tensor  # (Dh/2,) radians per position
@@ -162,6 +165,7 @@ class Transformer(nn.Module):
         parts = config.parts
         self.config = config
         self.compute_dtype: torch.dtype | None = None
+        self.recompute = False
         self.embedding = Embedding(config.vocab_size, config.d_model)
         if parts.position == "learned":
             self.positions = Embedding(config.max_seq_len, config.d_model)
@@ -197,8 +201,12 @@ class Transformer(nn.Module):
         if self.training and self.config.dropout:
             x = functional.dropout(x, self.config.dropout)
         where = self._where(x, positions, segments, cache)
+        again = self.recompute and self.training and torch.is_grad_enabled()
         for layer, block in enumerate(self.blocks):
-            x = block(x, where, cache, layer)
+            if again:
+                x = checkpoint(block, x, where, cache, layer, use_reentrant=False)
+            else:
+                x = block(x, where, cache, layer)
         return self.norm(x)
 
     def _positions(self, tokens: Tensor, segments: Tensor | None, cache: KVCache | None) -> Tensor:

@@ -88,9 +88,10 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # once: recomputed activations are given out only once
         d_out = d_out.contiguous()
-        dq, dk, dv = (torch.empty_like(x) for x in ctx.saved_tensors[:3])
-        arguments = _attention(ctx.settings, ctx.saved_tensors)
+        dq, dk, dv = (torch.empty_like(x) for x in saved[:3])
+        arguments = _attention(ctx.settings, saved)
         arguments.d_out, arguments.dq = _at(d_out), _at(dq)
         arguments.dk, arguments.dv = _at(dk), _at(dv)
         _run("attention_backward", arguments)
@@ -125,14 +126,14 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, _, bias, *_ = ctx.saved_tensors
+        x, _, bias, *_ = saved = ctx.saved_tensors
         dy, dx = dy.contiguous(), torch.empty_like(x)
         chunks = -(-ctx.settings["rows"] // CHUNK)
         d_weight = torch.zeros(chunks, ctx.settings["n"])
         d_bias = None if bias is None else torch.zeros_like(d_weight)
         out = {"dy": dy, "dx": dx, "d_weight": d_weight, "d_bias": d_bias}
         addresses = {name: _at(value) for name, value in out.items()}
-        _run("norm_backward", _norm(ctx.settings, ctx.saved_tensors, **addresses))
+        _run("norm_backward", _norm(ctx.settings, saved, **addresses))
         db = None if d_bias is None else d_bias.sum(0).to(ctx.dtype)
         return dx, d_weight.sum(0).to(ctx.dtype), db, None
 
@@ -172,12 +173,12 @@ class _RotateHeads(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, *_ = ctx.saved_tensors
+        x, weight, *_ = saved = ctx.saved_tensors
         dy, dx = dy.contiguous(), torch.empty_like(x)
         chunks = -(-ctx.settings["rows"] // CHUNK)
         d_weight = None if weight is None else torch.zeros(chunks, x.shape[-1])
         addresses = {"dy": _at(dy), "dx": _at(dx), "d_weight": _at(d_weight)}
-        _run("heads_backward", _heads(ctx.settings, ctx.saved_tensors, **addresses))
+        _run("heads_backward", _heads(ctx.settings, saved, **addresses))
         dw = None if d_weight is None else d_weight.sum(0).to(ctx.dtype)
         return dx, dw, None, None, None
 

@@ -33,7 +33,10 @@ def advise(plan: Plan, fitting: RunConfig | None) -> Iterator[str]:
 def _to_fit(plan: Plan, fitting: RunConfig | None) -> str:
     assert plan.memory_limit is not None
     need, there = plan.memory.total / 1e9, plan.memory_limit / 1e9
-    begin = f"It does not fit: {need:,.1f} GB are needed, and there are {there:,.1f}."
+    begin = (
+        f"It does not fit: it needs {need:,.1f} GB of the {there:,.1f} GB there, of which a tenth "
+        "is left to others."
+    )
     if fitting is not None:
         train = fitting.train
         return (

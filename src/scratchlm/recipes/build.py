@@ -18,6 +18,7 @@ from scratchlm.corpus.read import SourceFile, find_files, read_documents
 from scratchlm.data.loader import DataConfig
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
+from scratchlm.native import ops
 from scratchlm.recipes.prepare import PrepareConfig
 from scratchlm.recipes.pretrain import PretrainResult, Resume, pretrain
 from scratchlm.recipes.run_config import CONFIG, RunConfig, TextConfig
@@ -45,7 +46,7 @@ class Size:
 # Head width 64 everywhere, which every server accepts; depth and width grow together as in Pythia
 # (arXiv:2304.01373, table 1).
 SIZES = (
-    Size(0, 4, 192, 128, 12),
+    Size(0, 4, 192, 256, 4),
     Size(3e6, 6, 384, 256, 16),
     Size(100e6, 8, 512, 512, 32),
     Size(1e9, 12, 768, 1024, 64),
@@ -187,7 +188,7 @@ def choose(
             steps=steps,
             micro_batch=rows_at_once,
             accumulate=max(1, size.rows // rows_at_once),
-            compile=steps >= 400,
+            compile=steps >= 400 and not ops.available(device),  # our kernels are faster
             eval_every=max(25, steps // 8),
             eval_batches=200,
             sample_every=max(25, steps // 2),

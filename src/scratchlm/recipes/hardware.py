@@ -88,11 +88,12 @@ def find_hardware(name: str) -> Hardware:
     raises   ConfigError for an unknown name, with the nearest one and the list
     """
     base, count = name.lower(), 1
-    if several := re.fullmatch(r"(.+?)x(\d+)", base):
+    several = re.fullmatch(r"(.+)x([1-9]\d*)", base)
+    if several and base not in HARDWARE:
         base, count = several[1], int(several[2])
-    if base not in HARDWARE or not count:
+    if base not in HARDWARE:
         near = nearest(base, set(HARDWARE))
-        listed = "" if "There are" in near else f" There are: {', '.join(HARDWARE)}."
+        listed = "" if "There are" in near else f" There are: {', '.join(sorted(HARDWARE))}."
         raise ConfigError(
             f"--on {name}: no hardware of that name is known.{near}{listed} Several are NAMExN, "
             "as in a100x8."

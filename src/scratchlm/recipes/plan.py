@@ -21,11 +21,12 @@ from scratchlm.recipes.hardware import MFU, Hardware, find_hardware
 from scratchlm.recipes.plan_facts import FITS, Disk, Parameters, Plan, Times
 from scratchlm.recipes.probe import TrainingSpeed, probe_training
 from scratchlm.recipes.run_config import RunConfig
-from scratchlm.training.memory import Memory, StepShape, kernels_serve, step_memory
+from scratchlm.training.memory import PROGRAM, Memory, StepShape, kernels_serve, step_memory
 from scratchlm.training.parallel import share_of_step
 
 # A checkpoint is written, flushed, hashed, and read again: measured, two Zen 5 cores, local disk.
 SAVED_BYTES_PER_S = 150e6
+BLOCK_S = 0.002  # of a micro-batch on a GPU: so long it takes to launch a block's work, about
 TOKENIZER_BYTES = 1_000_000  # about, of the files of a tokenizer beside each model
 
 
@@ -63,10 +64,10 @@ def plan(
     config = _resolve(config, text, machine)
     with torch.device("meta"):
         model = Transformer(config.model)
-    memory = _memory(config, machine)
     speed, scale = None, 1.0
     if machine.published is None:
         speed, scale = _probe(config, machine, probe_seconds)
+    memory = _memory(config, machine, speed)
     return _Planner(config, machine, text, model, memory, speed, scale).plan()
 
 
@@ -104,7 +105,7 @@ def _resolve(config: RunConfig, text: TokenCount, machine: _Machine) -> RunConfi
     return config
 
 
-def _memory(config: RunConfig, machine: _Machine) -> Memory:
+def _memory(config: RunConfig, machine: _Machine, speed: TrainingSpeed | None = None) -> Memory:
     """Of a step, on each of the machine's devices."""
     train = config.train
     dtype = devices.DTYPES[train.precision]
@@ -122,7 +123,8 @@ def _memory(config: RunConfig, machine: _Machine) -> Memory:
         segments=config.data.rows == "packed",
         shard=min(config.parallel.shard or machine.count, machine.count),
     )
-    return step_memory(config.model, step)
+    program = speed.program if speed and speed.program else PROGRAM
+    return step_memory(config.model, step, program)
 
 
 def _fitting(config: RunConfig, machine: _Machine) -> RunConfig | None:
@@ -170,6 +172,9 @@ class _Planner:
             step_s = train.accumulate * self.scale * self.speed.micro_batch + self.speed.update
         else:
             step_s = flops / train.steps / (rate * self._assumed_mfu())
+            if self.machine.device.type != "cpu":
+                shortest = BLOCK_S * self.config.model.n_layers
+                step_s = max(step_s, train.accumulate * shortest / self.machine.count)
         whole = self.speed is not None and self.scale == 1
         result = Plan(
             config=self.config,

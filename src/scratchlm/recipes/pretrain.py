@@ -33,7 +33,7 @@ from scratchlm.base.files import (
     write_manifest,
     write_text,
 )
-from scratchlm.base.log import say
+from scratchlm.base.log import say, warn
 from scratchlm.base.progress import Progress
 from scratchlm.base.runtime import describe_machine
 from scratchlm.checkpoint.folder import (
@@ -55,6 +55,7 @@ from scratchlm.corpus import bundled
 from scratchlm.data.loader import DataConfig, Loader, SourceConfig, open_splits
 from scratchlm.data.shards import is_shards_folder
 from scratchlm.model.transformer import Transformer
+from scratchlm.native import ops
 from scratchlm.native.library import describe as describe_kernels
 from scratchlm.recipes.load import find_model
 from scratchlm.recipes.prepare import prepare
@@ -117,6 +118,8 @@ def pretrain(
     say(f"device: {chosen} ({why})")
     if chosen.type == "cpu":
         say(f"kernels: {describe_kernels()}")
+        if config.train.compile and ops.available(chosen):
+            warn("train.compile leaves these kernels out, which are faster here: set it to false.")
     init = find_model(Path(init)) if init else None
     with (
         join(config.parallel, chosen) as processes,

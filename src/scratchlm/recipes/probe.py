@@ -20,6 +20,7 @@ import torch
 from scratchlm.base import device as devices
 from scratchlm.base.config import from_dict, to_dict
 from scratchlm.base.errors import ConfigError, UserError
+from scratchlm.base.runtime import peak_memory
 from scratchlm.data.loader import Batch
 from scratchlm.evaluation.loss import held_out_loss
 from scratchlm.generation.cpu import lay_out_for_decoding
@@ -47,6 +48,7 @@ class TrainingSpeed:
     evaluation     of one batch of the validation split
     sample_token   of one token of a sample
     matmul_flops   per second, the most that a matrix product reached
+    program        bytes that the process held before it had a tensor; None where unknown
     peak_memory    bytes, of the process or of the GPU's tensors; None where unknown
     """
 
@@ -57,6 +59,7 @@ class TrainingSpeed:
     evaluation: float
     sample_token: float
     matmul_flops: float
+    program: int | None
     peak_memory: int | None
 
 
@@ -132,7 +135,9 @@ class _TimedTrainer(Trainer):
 
 
 def _training(config: dict[str, Any], device: str, seconds: float, began: float) -> TrainingSpeed:
-    settings, where = from_dict(RunConfig, config), torch.device(device)
+    program = peak_memory()
+    settings = from_dict(RunConfig, config)
+    where, _ = devices.choose_device(device)
     # Two micro-batches show all that more would: the second meets the gradients of the first.
     accumulate = min(settings.train.accumulate, 2)
     train = dataclasses.replace(settings.train, steps=1_000_000, accumulate=accumulate)
@@ -174,6 +179,7 @@ def _training(config: dict[str, Any], device: str, seconds: float, began: float)
         evaluation=_evaluation(model, batch),
         sample_token=_sample_token(model),
         matmul_flops=devices.matmul_flops(where, trainer.dtype, seconds=0.2),
+        program=program,
         peak_memory=peak,
     )
 
@@ -216,7 +222,7 @@ def _timed(work: Callable[[], Any]) -> float:
 def _decoding(
     model: dict[str, Any], n_sequences: int, device: str, seconds: float
 ) -> DecodingSpeed:
-    where = torch.device(device)
+    where, _ = devices.choose_device(device)
     writer = Transformer(from_dict(ModelConfig, model))
     writer.initialise()
     writer.to(where).eval()

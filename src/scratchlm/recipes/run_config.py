@@ -65,8 +65,8 @@ class RunConfig:
 _FREE = {
     "train.steps", "train.eval_every", "train.eval_batches", "train.sample_every",
     "train.sample_prompt", "train.sample_tokens", "train.save_every", "train.keep_last",
-    "train.patience", "train.track", "parallel.data", "parallel.shard", "data.workers",
-    "prepare.workers", "prepare.overwrite",
+    "train.patience", "train.track", "train.recompute", "parallel.data", "parallel.shard",
+    "data.workers", "prepare.workers", "prepare.overwrite",
 }  # fmt: skip
 
 

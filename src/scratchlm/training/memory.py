@@ -17,10 +17,11 @@ from scratchlm.model.transformer import Transformer
 from scratchlm.native import library
 from scratchlm.training.cross_entropy import ALIGN, CACHE_NUMBERS, CHUNK_NUMBERS, PLAIN_BELOW
 
-# Python, PyTorch and our modules; oneDNN's compiled products and the threads' own memory come with
-# the first steps. Measured on Linux, x86-64, PyTorch 2.13 for CPUs: 241 MB and about 30 more.
-PROCESS = {"cpu": 270_000_000, "mps": 270_000_000, "cuda": 0}  # of CUDA only tensors are counted
-COMPILER = 190_000_000  # torch.compile in the process itself; its helpers are others
+# Python, PyTorch and our modules, before there is a tensor: measured, PyTorch 2.13 for CPUs, Linux,
+# x86-64. oneDNN's compiled products and what threads need for themselves come with the first steps.
+PROGRAM = 241_000_000
+FIRST_STEPS = 29_000_000
+COMPILER = 190_000_000  # torch.compile in this process; its helpers are others
 # Between tensors, whose sizes differ, the heap has holes. Their share of what comes and goes in a
 # step, and of the weights, beside which optimizer and gradients first lie; fitted to 24 measured
 # peaks, of models of 2M to 124M weights (glibc; other systems were not measured).
@@ -88,13 +89,17 @@ def kernels_serve(device: str, dtype: torch.dtype, compiled: bool) -> bool:
     return serve and library.library() is not None
 
 
-def step_memory(config: ModelConfig, step: StepShape) -> Memory:
-    """The peak of a training step of a model, whose `vocab_size` must be set."""
-    return _Step(config, step).peak()
+def step_memory(config: ModelConfig, step: StepShape, program: int = PROGRAM) -> Memory:
+    """The peak of a training step of a model, whose `vocab_size` must be set.
+
+    program   bytes that the process holds before it has a tensor; of a GPU only tensors count
+    """
+    return _Step(config, step, program).peak()
 
 
 class _Step:
-    def __init__(self, config: ModelConfig, step: StepShape) -> None:
+    def __init__(self, config: ModelConfig, step: StepShape, program: int = PROGRAM) -> None:
+        self.program = program
         with torch.device("meta"):
             self.model = Transformer(config)
         self.config, self.step = self.model.config, step
@@ -108,7 +113,7 @@ class _Step:
         step, P = self.step, self.model.n_parameters()
         gradients = FLOAT32 * P // step.shard
         always = {
-            "process": PROCESS[step.device] + step.compiled * COMPILER * (step.device != "cuda"),
+            "process": self._process(),
             "weights": FLOAT32 * P // step.shard,
             "optimizer": self._optimizer() // step.shard,
         }
@@ -135,6 +140,11 @@ class _Step:
         ]
         peak = max(moments, key=lambda moment: moment.total)
         return replace(peak, holes=self._holes(peak))
+
+    def _process(self) -> int:
+        if self.step.device == "cuda":
+            return 0
+        return self.program + FIRST_STEPS + self.step.compiled * COMPILER
 
     def _holes(self, peak: Memory) -> int:
         if self.step.device == "cuda":  # of its memory, tensors are counted

@@ -47,6 +47,7 @@ class TrainConfig:
     accumulate: int = 1  # micro-batches in one step
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the computation
     compile: bool = False  # compile with torch.compile: slower start, faster steps
+    recompute: bool = False  # keep less for the backward pass and compute it again: a third slower
     seed: int = 1337  # of the first weights and of dropout
     eval_every: int = 250  # steps between evaluations of the validation split; 0 = never
     eval_batches: int = 0  # batches of an evaluation; 0 = the whole split
@@ -137,6 +138,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.dtype, self.dtype_reason = devices.resolve_precision(config.precision, self.device)
         model.compute_dtype = self.dtype
+        model.recompute = config.recompute
         self.optimizers = Optimizers(model, optim)
         # Any: typed for PyTorch's optimizers, it asks of one only its groups and its step.
         self.scaler: Any = torch.amp.GradScaler(
@@ -290,7 +292,8 @@ class Trainer:
         """Go on exactly after the step at which `state_dict` was taken, on an equal device."""
         self.step = state["step"]
         self.tokens_seen = state["tokens_seen"]
-        self.pieces = state.get("pieces", 1)
+        # Together, each process has less to do; and they must all take the same number of pieces.
+        self.pieces = state.get("pieces", 1) if self.processes.count == 1 else 1
         self.optimizers.load_state_dict(state["optimizers"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
