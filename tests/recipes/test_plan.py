@@ -166,9 +166,9 @@ def test_a_long_text_is_estimated_from_its_beginning(config, tmp_path, monkeypat
     long = tmp_path / "long.txt"
     long.write_text("a b c d \n" * 30_000, encoding="utf-8")
     counted = count_tokens(
-        config.replace("text", paths=(str(long),)).replace("tokenizer", kind="bpe", vocab_size=270)
+        config.replace("text", paths=(str(long),)).replace("tokenizer", kind="bpe", vocab_size=500)
     )
-    assert counted.vocab_size == 270
+    assert counted.vocab_size == 500  # what the whole text may well fill
     assert "in the first 0.1 MB of 0.3" in counted.source
     assert 0 < counted.train < long.stat().st_size
 

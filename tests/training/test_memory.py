@@ -86,6 +86,17 @@ def test_parts_sum_up_and_shards_have_their_share():
     assert half.activations == whole.activations
 
 
+def test_recomputing_keeps_one_block_at_a_time():
+    def memory(n_layers: int, *, recompute: bool) -> Memory:
+        return step_memory(
+            config("llama", n_layers=n_layers), StepShape(64, 64, recompute=recompute)
+        )
+
+    assert memory(8, recompute=True).activations < memory(8, recompute=False).activations / 3
+    more = memory(9, recompute=True).activations - memory(8, recompute=True).activations
+    assert more == 64 * 64 * 64 * 4  # what enters a block
+
+
 def test_the_peak_moves_with_the_shape():
     def moment(**step: object) -> str:
         return step_memory(config("gpt2"), StepShape(**{"seq_len": 64, **step})).moment

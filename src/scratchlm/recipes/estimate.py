@@ -10,10 +10,13 @@ from scratchlm.corpus import bundled
 from scratchlm.corpus.read import SourceFile, find_files, read_documents
 from scratchlm.data.shards import FORMAT, VERSION, is_shards_folder
 from scratchlm.recipes.run_config import RunConfig
+from scratchlm.tokenizer.config import TokenizerConfig
+from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.tokenizer.train import train_tokenizer
 
 SAMPLE_BYTES = 2_000_000
 LEARNED = ("bpe", "sentencepiece-bpe", "sentencepiece-unigram")  # kinds of a size that is chosen
+N_BYTES = 260  # ids of a vocabulary without merges, about: bytes and control tokens
 COMPRESSED = (".gz", ".parquet")
 
 
@@ -37,7 +40,8 @@ def count_tokens(config: RunConfig) -> TokenCount:
 
     Text or shards that are not there leave the numbers open.
 
-    raises   DataError for text that is there but cannot be read
+    raises   DataError for text that is there but cannot be read, ConfigError for a vocabulary that
+             is larger than the text allows
     """
     return _of_shards(config) if config.data.sources else _of_text(config)
 
@@ -66,13 +70,10 @@ def _of_text(config: RunConfig) -> TokenCount:
     sample_bytes = sum(len(text.encode()) for text in sample)
     if not sample_bytes:
         raise DataError(f"there is no text in {', '.join(map(str, paths))}: all of it is empty.")
-    try:
-        tokenizer = train_tokenizer(iter(sample), replace(chosen, max_text_bytes=SAMPLE_BYTES))
-    except ConfigError as bad:  # a vocabulary that so little text does not fill
-        return TokenCount(None, None, known, f"a sample is not enough: {bad}")
+    whole = sample_bytes < SAMPLE_BYTES  # then its own vocabulary is the run's
+    tokenizer = _learn(sample, chosen, whole)
     n_tokens = sum(len(tokenizer.encode(text)) for text in sample)
     total = max(sample_bytes, sum(file.n_bytes for file in files))
-    whole = sample_bytes < SAMPLE_BYTES  # then its own vocabulary is the run's
     vocab_size = tokenizer.vocab_size if whole or not known else known
     if any(file.path.suffix.lower() in COMPRESSED for file in files):
         return TokenCount(None, None, vocab_size, "it is compressed, so its length is not known")
@@ -85,6 +86,18 @@ def _of_text(config: RunConfig) -> TokenCount:
         vocab_size,
         f"{source}{sample_bytes / 1e6:.1f} MB of {total / 1e6:,.1f}",
     )
+
+
+def _learn(sample: list[str], config: TokenizerConfig, whole: bool) -> Tokenizer:
+    """A tokenizer of the config, of half the merges, and again, where a sample is too little."""
+    while True:
+        try:
+            return train_tokenizer(iter(sample), replace(config, max_text_bytes=SAMPLE_BYTES))
+        except ConfigError:
+            n_merges = (config.vocab_size - N_BYTES) // 2
+            if whole or n_merges < 1:
+                raise
+            config = replace(config, vocab_size=N_BYTES + n_merges)
 
 
 def _sample(config: RunConfig, files: list[SourceFile]) -> Iterator[str]:

@@ -120,6 +120,7 @@ def _memory(config: RunConfig, machine: _Machine, speed: TrainingSpeed | None = 
         device=kind,
         kernels=kernels_serve(kind, dtype, train.compile),
         compiled=train.compile,
+        recompute=train.recompute,
         segments=config.data.rows == "packed",
         shard=min(config.parallel.shard or machine.count, machine.count),
     )
@@ -171,7 +172,8 @@ class _Planner:
         if self.speed:
             step_s = train.accumulate * self.scale * self.speed.micro_batch + self.speed.update
         else:
-            step_s = flops / train.steps / (rate * self._assumed_mfu())
+            again = 4 / 3 if train.recompute else 1  # a forward pass more, a third of the work
+            step_s = again * flops / train.steps / (rate * self._assumed_mfu())
             if self.machine.device.type != "cpu":
                 shortest = BLOCK_S * self.config.model.n_layers
                 step_s = max(step_s, train.accumulate * shortest / self.machine.count)

@@ -64,11 +64,12 @@ class Memory:
 class StepShape:
     """What the memory of a step depends on beside the model.
 
-    dtype     of the computation; weights, gradients and optimizer are float32
-    kernels   our compiled ones serve (`kernels_serve`)
-    compiled  by torch.compile, which fuses what our kernels fuse
-    segments  rows hold several documents that must not see each other
-    shard     processes that share the weights
+    dtype      of the computation; weights, gradients and optimizer are float32
+    kernels    our compiled ones serve (`kernels_serve`)
+    compiled   by torch.compile, which fuses what our kernels fuse
+    recompute  the blocks keep what enters them, and compute the rest again
+    segments   rows hold several documents that must not see each other
+    shard      processes that share the weights
     """
 
     micro_batch: int
@@ -79,6 +80,7 @@ class StepShape:
     device: str = "cpu"
     kernels: bool = False
     compiled: bool = False
+    recompute: bool = False
     segments: bool = False
     shard: int = 1
 
@@ -138,6 +140,11 @@ class _Step:
             ),
             Memory("in the update", **{**always, **nothing}, temporary=self._update()),
         ]
+        if step.recompute:  # the last block's backward pass has that block's activations too
+            again = self.activations + self.block_activations
+            moments.append(
+                replace(moments[0], moment="in the backward pass", activations=again, loss=table)
+            )
         peak = max(moments, key=lambda moment: moment.total)
         return replace(peak, holes=self._holes(peak))
 
@@ -171,7 +178,8 @@ class _Step:
     def _copies(self) -> int:
         if self.step.dtype == torch.float32:
             return 0
-        return self.bytes * sum(weight.numel() for weight in self.matrices)
+        copied = self.bytes * sum(weight.numel() for weight in self.matrices)
+        return copied // self.config.n_layers if self.step.recompute else copied
 
     @property
     def activations(self) -> int:
@@ -179,6 +187,8 @@ class _Step:
         last = self.n_tokens * (self._norm() + self._dropout())
         where = self.step.micro_batch * self.step.seq_len**2  # one byte for each pair of tokens
         mask = where if self.step.segments and not self.step.kernels else 0
+        if self.step.recompute:
+            return self.config.n_layers * self.n_tokens * self.bytes * self.D + last + mask
         return self.config.n_layers * self.block_activations + last + mask
 
     @property
