@@ -19,9 +19,9 @@ from typing import Any
 import tyro
 
 from process import ROOT, How, MeasurementError
+from scratchlm.base.duration import duration
 from scratchlm.base.errors import ConfigError, UserError
 from scratchlm.base.files import write_json, write_text
-from scratchlm.base.progress import duration
 from scratchlm.base.runtime import cpu_count, describe_machine
 
 GROUP = Path("/proc/self/autogroup")

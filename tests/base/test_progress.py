@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from scratchlm.base import progress
-from scratchlm.base.progress import Progress, duration
+from scratchlm.base.progress import Progress
 
 
 class Clock:
@@ -127,12 +127,3 @@ def test_rich_is_not_loaded_for_a_log():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert answer.stdout == "False\n"
     assert answer.stderr.startswith("x done: 1 B")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1:00"),
-     (185, "3:05"), (3599.6, "1:00:00"), (90061, "25:01:01")],
-)  # fmt: skip
-def test_durations_are_for_people(seconds, text):
-    assert duration(seconds) == text

@@ -13,11 +13,13 @@ from scratchlm.data.loader import Batch
 from scratchlm.data.rows import IGNORE
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
+from scratchlm.training.clock import Clock
 from scratchlm.training.optimizers import OptimConfig, ScheduleConfig
 from scratchlm.training.stop import NonFiniteError, OutOfMemoryError, explain_out_of_memory
 from scratchlm.training.trainer import TrainConfig, Trainer
 
 V, T = 32, 16
+HOLD_AND_COOL = ScheduleConfig(kind="wsd", warmup=4, floor=0.1, cooldown=0.5)
 
 
 def make_model(seed=0, **sizes) -> Transformer:
@@ -48,7 +50,7 @@ def stream(count):
     return batches
 
 
-def make_trainer(model, batches=None, hooks=(), optim=None, schedule=None, **train):
+def make_trainer(model, batches=None, hooks=(), optim=None, schedule=None, clock=None, **train):
     train = {"steps": 4, "micro_batch": 4, "precision": "float32", **train}
     return Trainer(
         model,
@@ -58,6 +60,7 @@ def make_trainer(model, batches=None, hooks=(), optim=None, schedule=None, **tra
         schedule or ScheduleConfig(warmup=2),
         seq_len=T,
         hooks=hooks,
+        clock=clock,
     )
 
 
@@ -202,3 +205,46 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch, caplog):
     hook = (1, lambda t: plain.append(t.last.loss_nats))
     make_trainer(make_model(dropout=0.1), hooks=[hook]).run()
     assert losses == plain
+
+
+def test_a_trainer_tells_its_hooks_when_the_clock_decided(time):
+    seen = []
+
+    def note(trainer):
+        time.now += 1.0
+        seen.append((trainer.step, trainer.decided, trainer.last.lr))
+
+    clock = Clock(HOLD_AND_COOL, time.now, budget=40.0)
+    trainer = make_trainer(make_model(), schedule=HOLD_AND_COOL, hooks=[(1, note)], clock=clock)
+    assert trainer.run() == "the time is over"
+    assert 37 < time.now - 1000 <= 40
+    assert [step for step, decided, _ in seen if decided] == [clock.cooling.begin]
+    rates = [rate for *_, rate in seen]
+    assert rates[3] == max(rates)
+    assert rates[-1] < 0.2 * rates[3]
+    assert trainer.n_steps == trainer.step == clock.cooling.end
+
+
+def test_a_run_that_goes_on_after_the_decision_ends_bit_for_bit_the_same(time):
+    states = {}
+
+    def note(trainer):
+        time.now += 1.0
+        if trainer.decided:
+            weights = {name: w.clone() for name, w in trainer.model.state_dict().items()}
+            states[trainer.step] = weights, copy.deepcopy(trainer.state_dict())
+
+    def trainer():
+        clock = Clock(HOLD_AND_COOL, time.now, budget=30.0)
+        return make_trainer(make_model(), schedule=HOLD_AND_COOL, hooks=[(1, note)], clock=clock)
+
+    whole = trainer()
+    whole.run()
+    weights, state = next(iter(states.values()))
+    again = trainer()
+    again.model.load_state_dict(weights)
+    again.load_state_dict(state)
+    again.run()
+    assert again.step == whole.step
+    for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)

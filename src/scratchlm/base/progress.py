@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Self, TextIO
 
+from scratchlm.base.duration import duration
 from scratchlm.base.runtime import launch
 
 DRAW_SECONDS = 0.1  # between two drawings of a bar: quicker is not seen
@@ -79,17 +80,6 @@ class Progress:
             if rate:
                 facts.append(f"{duration(max(self.total - self.done, 0) / rate)} left")
         return ", ".join([*facts, self.note] if self.note else facts)
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 0.4 s, 42 s, 3:05, 1:02:03."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def counted(n: int, noun: str) -> str:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from scratchlm.base.duration import duration
 from scratchlm.base.log import say
-from scratchlm.base.progress import duration
 from scratchlm.base.runtime import launch
 from scratchlm.checkpoint.folder import read_model_config
-from scratchlm.cli.command import INTERRUPTED, ConfigCommand, Inline
+from scratchlm.cli.command import BEGAN, INTERRUPTED, ConfigCommand, Inline
 from scratchlm.cli.plan import print_plan
 from scratchlm.recipes.load import find_model
 from scratchlm.recipes.plan import plan
@@ -28,6 +28,7 @@ class Pretrain(ConfigCommand):
     Examples:
       scratchlm pretrain configs/shakespeare-char.toml --out runs/char
       scratchlm pretrain configs/shakespeare-char.toml --out runs/char --train.steps 200
+      scratchlm pretrain configs/fast.toml --out runs/fast --train.budget 10m
       scratchlm pretrain configs/gpt2-124m.toml --out runs/more --init runs/gpt2 --device cuda:1
       torchrun --nproc-per-node 4 -m scratchlm pretrain configs/gpt2-124m.toml --out runs/gpt2
       scratchlm pretrain configs/shakespeare-char.toml --out runs/char --dry-run
@@ -46,7 +47,12 @@ class Pretrain(ConfigCommand):
             print_plan(plan(self._as_planned(), device=self.device))
             return
         result = pretrain(
-            self.settings, self.out, resume=self.resume, init=self.init, device=self.device
+            self.settings,
+            self.out,
+            resume=self.resume,
+            init=self.init,
+            device=self.device,
+            began=BEGAN,
         )
         if result.interrupted:
             sys.exit(INTERRUPTED)

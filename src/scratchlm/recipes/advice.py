@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from scratchlm.base import device as devices
-from scratchlm.base.progress import duration
+from scratchlm.base.duration import duration
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 from scratchlm.recipes.plan_facts import Plan

@@ -11,8 +11,8 @@ import torch
 
 from scratchlm.base import device as devices
 from scratchlm.base.config import read_toml
+from scratchlm.base.duration import duration
 from scratchlm.base.log import say
-from scratchlm.base.progress import duration
 from scratchlm.corpus import bundled
 from scratchlm.corpus.read import SourceFile, find_files, read_documents
 from scratchlm.data.loader import DataConfig

@@ -16,6 +16,7 @@ import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ import torch
 from scratchlm import __version__
 from scratchlm.base import device as devices
 from scratchlm.base.config import read_toml, to_dict, write_toml
+from scratchlm.base.duration import parse_duration
 from scratchlm.base.errors import ConfigError
 from scratchlm.base.files import (
     locked,
@@ -63,6 +65,7 @@ from scratchlm.recipes.run_config import CONFIG, RunConfig, check_same
 from scratchlm.recipes.run_hooks import RunHooks
 from scratchlm.recipes.tokenizer import train as train_tokenizer
 from scratchlm.tokenizer.tokenizer import Tokenizer
+from scratchlm.training.clock import Clock
 from scratchlm.training.curve import draw_loss_curve
 from scratchlm.training.metrics import Metrics, NoMetrics, cut_metrics, read_metrics
 from scratchlm.training.parallel import Processes, join, own_device, share_of_step
@@ -101,6 +104,7 @@ def pretrain(
     resume: Resume = "auto",
     init: Path | str | None = None,
     device: str | None = None,
+    began: float | None = None,
 ) -> PretrainResult:
     """Train a model as `config` says and leave it in OUT/model.
 
@@ -108,9 +112,11 @@ def pretrain(
              "must" refuses one that holds none
     init     a model or run folder to begin from: its weights and shape, its tokenizer for text
     device   "cpu", "cuda:1", "mps"; None takes the best that is there
+    began    `time.monotonic()` from which train.budget counts; None: now
     raises   ConfigError, DataError, CheckpointError: settings, text, folders; NonFiniteError and
              OutOfMemoryError from the training itself
     """
+    began = began or time.monotonic()
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file. Name a folder for the run.")
@@ -125,11 +131,16 @@ def pretrain(
         join(config.parallel, chosen) as processes,
         locked(out, out / LOCK) if processes.is_first else nullcontext(),
     ):
-        return _pretrain(config, out, resume, init, processes)
+        return _pretrain(config, out, resume, init, processes, began)
 
 
 def _pretrain(
-    config: RunConfig, out: Path, resume: Resume, init: Path | None, processes: Processes
+    config: RunConfig,
+    out: Path,
+    resume: Resume,
+    init: Path | None,
+    processes: Processes,
+    began: float,
 ) -> PretrainResult:
     """Begin the run in OUT or go on with it, to its end or a signal."""
     with processes.first_alone():
@@ -143,7 +154,7 @@ def _pretrain(
     config = processes.agree(config)  # its precision was measured
     if processes.count > 1:
         say(f"processes: {processes.data} copies of the model x {processes.shard} that share one")
-    run = _Run(config, data, out, tokenizer, processes)
+    run = _Run(config, data, out, tokenizer, processes, began)
     train = config.train
     with explain_out_of_memory(train.micro_batch, train.accumulate, config.data.seq_len):
         run.start(goes_on, init)
@@ -236,8 +247,9 @@ class _Run:
         out: Path,
         tokenizer: Tokenizer,
         processes: Processes,
+        began: float,
     ) -> None:
-        self.config, self.out, self.tokenizer = config, out, tokenizer
+        self.config, self.out, self.tokenizer, self.began = config, out, tokenizer, began
         self.data = data
         self.processes = processes
         train = config.train
@@ -277,6 +289,7 @@ class _Run:
             seq_len=config.data.seq_len,
             hooks=self.hooks.pairs(),
             processes=processes,
+            clock=self._clock(),
         )
         if state:
             assert newest is not None
@@ -287,6 +300,16 @@ class _Run:
             say(f"resuming from {newest} after step {self.trainer.step}")
         else:
             say(f"model: {config.model.family}, {model.n_parameters():,} parameters")
+
+    def _clock(self) -> Clock | None:
+        """The clock of a run that has a budget or an end."""
+        train, schedule = self.config.train, self.config.schedule
+        if train.budget:
+            return Clock(schedule, self.began, budget=parse_duration(train.budget))
+        if train.until:
+            until = datetime.fromisoformat(train.until).timestamp()
+            return Clock(schedule, self.began, until=until)
+        return None
 
     def _make_model(self, newest: Path | None, init: Path | None) -> Transformer:
         config, device = self.config, self.processes.model_device
@@ -305,7 +328,7 @@ class _Run:
         """Train, then put the best checkpoint's model into RUN/model."""
         begin = time.perf_counter()
         try:
-            steps = self.config.train.steps
+            steps = self.trainer.n_steps
             shown = Progress("training", steps, unit="steps", start=self.trainer.step)
             with shown as self.hooks.progress:
                 reason = self.trainer.run()
@@ -317,8 +340,9 @@ class _Run:
         if self.processes.is_first:
             self._write_result()
         if self.trainer.interrupted:
+            of = f" of {steps}" if steps else ""
             say(
-                f"{reason}: stopped after step {self.trainer.step} of {steps}. The run is saved in "
+                f"{reason}: stopped after step {self.trainer.step}{of}. The run is saved in "
                 f"{self.out}, and the same command goes on with it."
             )
         best = self.hooks.best

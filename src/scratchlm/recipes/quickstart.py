@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from scratchlm.base.duration import duration
 from scratchlm.base.log import say
-from scratchlm.base.progress import duration
 from scratchlm.checkpoint.folder import load_model
 from scratchlm.data.loader import DataConfig
 from scratchlm.model.config import ModelConfig

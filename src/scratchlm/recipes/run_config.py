@@ -54,6 +54,12 @@ class RunConfig:
                 f"data.seq_len = {self.data.seq_len} is longer than model.max_seq_len = "
                 f"{self.model.max_seq_len}. Raise the second or lower the first."
             )
+        timed = self.train.budget or self.train.until
+        if timed and self.schedule.kind not in ("wsd", "constant"):
+            raise ConfigError(
+                f"schedule.kind = {self.schedule.kind!r} needs to know the number of steps, and "
+                'train.budget and train.until leave it open. Set it to "wsd".'
+            )
 
     def replace(self, section: str, **values: Any) -> "RunConfig":
         """A copy with settings of one section changed: `config.replace("train", steps=200)`."""
@@ -63,7 +69,8 @@ class RunConfig:
 
 # What may differ when a run goes on: how long, how often it is looked at, and by how many.
 _FREE = {
-    "train.steps", "train.eval_every", "train.eval_batches", "train.sample_every",
+    "train.steps", "train.budget", "train.until",
+    "train.eval_every", "train.eval_batches", "train.sample_every",
     "train.sample_prompt", "train.sample_tokens", "train.save_every", "train.keep_last",
     "train.patience", "train.track", "train.recompute", "parallel.data", "parallel.shard",
     "data.workers", "prepare.workers", "prepare.overwrite",

@@ -81,6 +81,7 @@ class RunHooks:
         )
         self.progress.update(
             trainer.step,
+            total=trainer.n_steps,
             note=f"loss {last.loss_nats:.4f}, lr {last.lr:.2e}, grad norm {last.grad_norm:.2f}, "
             f"{last.tokens_per_s:,.0f} tokens/s, MFU {last.mfu:.0%}, {memory >> 20:,} MB",
         )
@@ -118,7 +119,8 @@ class RunHooks:
     def _save_if_due(self, trainer: Trainer) -> None:
         every = self.run.config.train.save_every
         gained = self._best_step == trainer.step
-        if gained or trainer.is_last or (every and trainer.step % every == 0):
+        due = bool(every) and trainer.step % every == 0
+        if gained or due or trainer.is_last or trainer.decided:
             state = {"trainer": trainer.state_dict(), "hooks": self.state_dict()}
             best = gained or self.run.validation is None  # nothing to compare: the last is it
             self.run.save(trainer.step, state, best=best)

@@ -9,17 +9,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from scratchlm.base import device as devices
+from scratchlm.base.duration import parse_duration
 from scratchlm.base.errors import ConfigError
 from scratchlm.base.log import warn
 from scratchlm.base.runtime import keep_freed_memory
 from scratchlm.checkpoint.sharded import whole
 from scratchlm.model.transformer import Transformer
+from scratchlm.training.clock import Clock
 from scratchlm.training.cross_entropy import keep_out_of_graphs
 from scratchlm.training.objectives import (
     Objective,
@@ -43,6 +46,8 @@ class TrainConfig:
     """How long and in what steps to train."""
 
     steps: int = 1000  # optimizer steps
+    budget: str = ""  # time of the whole run, in the place of steps: 20m, 2h; needs schedule wsd
+    until: str = ""  # likewise, when it shall have ended: 2026-11-21 18:00
     micro_batch: int = 16  # rows in one forward pass
     accumulate: int = 1  # micro-batches in one step
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the computation
@@ -60,6 +65,7 @@ class TrainConfig:
     track: tuple[str, ...] = ()  # copies of the metrics: tensorboard, wandb, swanlab
 
     def __post_init__(self) -> None:
+        self.check_time()
         for name in ("steps", "micro_batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must be at least 1.")
@@ -71,6 +77,22 @@ class TrainConfig:
         for name in ("eval_every", "eval_batches", "sample_every", "save_every", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} = {getattr(self, name)} must not be negative.")
+
+    def check_time(self) -> None:
+        """Refuse a budget and an end together, and what is no time.
+
+        raises   ConfigError
+        """
+        if self.budget and self.until:
+            raise ConfigError("train.budget and train.until exclude each other: set one of them.")
+        try:
+            if self.budget:
+                parse_duration(self.budget)
+            if self.until:
+                datetime.fromisoformat(self.until)
+        except (ConfigError, ValueError) as bad:
+            name = "budget" if self.budget else "until"
+            raise ConfigError(f"train.{name}: {bad}") from None
 
 
 @dataclass(frozen=True)
@@ -106,8 +128,10 @@ class Trainer:
                  after the last unless the run was interrupted
     processes    those that share the run; `batches` yields this one's share (`share_of_step`), and
                  all else is that of the whole: settings, loss, gradient, metrics
+    clock        ends the run by time, and sets the learning rate; None: by steps
 
-    Set `stop_reason` from a hook to end the run after the present step.
+    Set `stop_reason` from a hook to end the run after the present step. `decided` tells hooks that
+    clock or memory decided something in this step, which a checkpoint must hold before the next.
     """
 
     def __init__(
@@ -122,7 +146,9 @@ class Trainer:
         objective: Objective = next_token_total,
         hooks: Sequence[Hook] = (),
         processes: Processes | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self.clock = clock
         self.processes = processes or Processes.alone()
         self.model = model
         self.batches = batches
@@ -149,6 +175,8 @@ class Trainer:
         self.step = 0
         self.tokens_seen = 0
         self.pieces = 1  # that each micro-batch is computed in
+        self.decided = False
+        self._hooks_s = 0.0  # the longest that the hooks of one step took
         self.stop_reason: str | None = None
         self.interrupted = False
         self.last: StepMetrics | None = None
@@ -165,29 +193,51 @@ class Trainer:
             batches = self.batches(self.step * self.config.accumulate)
             if hasattr(batches, "close"):
                 closing.callback(batches.close)
+            if self.clock:
+                self.clock.start()
             while not self.is_last:
                 self.last = self._train_step(batches)
                 self.step += 1
+                self._look_at_clock()
                 if name := self.processes.any_of(signal.name):
                     self.stop_reason, self.interrupted = name, True
                 self._call_hooks()
-        return self.stop_reason or "all steps done"
+        return self.stop_reason or ("the time is over" if self.clock else "all steps done")
+
+    @property
+    def n_steps(self) -> int | None:
+        """Steps of the whole run; None while the clock has not decided."""
+        if self.clock is None:
+            return self.config.steps
+        return self.clock.cooling.end if self.clock.cooling else None
 
     @property
     def is_last(self) -> bool:
         """Whether no step follows."""
-        return self.step >= self.config.steps or self.stop_reason is not None
+        over = self.n_steps is not None and self.step >= self.n_steps
+        return over or self.stop_reason is not None
+
+    def _look_at_clock(self) -> None:
+        if self.clock is None:
+            return
+        new = self.clock.look(self.step, reserve=self._hooks_s)
+        if new := self.processes.agree(new):
+            self.clock.cooling = new
+            self.decided = True
 
     def _call_hooks(self) -> None:
+        start = time.perf_counter()
         ended = self.is_last and not self.interrupted  # whoever interrupts waits for the save only
         for every, hook in self.hooks:
             if ended or (every and self.step % every == 0):
                 hook(self)
+        self._hooks_s = max(self._hooks_s, time.perf_counter() - start)
 
     def _train_step(self, batches: Iterator[TokenBatch]) -> StepMetrics:
         start = time.perf_counter()
         config = self.config
-        self.optimizers.set_step(self.step, lr_factor(self.schedule, self.step, config.steps))
+        self.decided = False
+        self.optimizers.set_step(self.step, self._lr_factor())
         micro_batches = [next(batches) for _ in range(config.accumulate // self._share.every)]
         count, tokens = self.processes.sum(
             sum(count_targets(batch.targets) for batch in micro_batches),
@@ -208,6 +258,11 @@ class Trainer:
             mfu=tokens / seconds * self._flops_share,
         )
 
+    def _lr_factor(self) -> float:
+        if self.clock:
+            return self.clock.factor(self.step)
+        return lr_factor(self.schedule, self.step, self.config.steps)
+
     def _gradient_that_fits(self, micro_batches: list[TokenBatch], count: int) -> float:
         """`_gradient`; where memory is short, from now on in twice as many pieces of half the rows.
 
@@ -224,6 +279,7 @@ class Trainer:
                 if last or not is_out_of_memory(bad):
                     raise
             self.pieces *= 2
+            self.decided = True
             self._set_rng(rng)  # dropout draws as if it had been so from the step's beginning
             self.optimizers.zero_grad()
             devices.free_memory(self.device)
@@ -282,6 +338,7 @@ class Trainer:
             "step": self.step,
             "tokens_seen": self.tokens_seen,
             "pieces": self.pieces,
+            "clock": self.clock.state_dict() if self.clock else None,
             "optimizers": self.optimizers.state_dict(),
             "scaler": self.scaler.state_dict(),
             "rng": rngs[0],
@@ -294,6 +351,8 @@ class Trainer:
         self.tokens_seen = state["tokens_seen"]
         # Together, each process has less to do; and they must all take the same number of pieces.
         self.pieces = state.get("pieces", 1) if self.processes.count == 1 else 1
+        if self.clock and state.get("clock"):
+            self.clock.load_state_dict(state["clock"])
         self.optimizers.load_state_dict(state["optimizers"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
