@@ -95,6 +95,13 @@ def memory_in_use(device: torch.device) -> int | None:
     return runtime.peak_memory()
 
 
+def memory_of(device: torch.device) -> int | None:
+    """Bytes that there are to use: on a GPU, or by this process on a CPU; None where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return runtime.memory_limit()
+
+
 def free_memory(device: torch.device) -> None:
     """Give the device back what PyTorch keeps for later."""
     if device.type == "cuda":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scratchlm.cli.command import INTERRUPTED, Command, Paths
+from scratchlm.cli.command import BEGAN, INTERRUPTED, Command, Paths
 from scratchlm.cli.plan import print_plan
 from scratchlm.recipes.build import build, settings_for
 from scratchlm.recipes.plan import plan
@@ -46,13 +46,15 @@ class Quickstart(Command):
 
 @dataclass(frozen=True)
 class Build(Command):
-    """Make a tokenizer and a model from any text of yours, with settings that suit it.
+    """Make a tokenizer and a model from any text of yours, in the time that you have.
 
-    Looks at the text and the machine, chooses, and says why. The model is OUT/model. Any
-    language; what is read as which encoding is said.
+    Looks at the text, measures this machine for a few seconds, chooses, and says why and
+    what loss to expect. The model is OUT/model. Any language. Ctrl-C saves and leaves; the
+    same command then goes on, with what is left of the time.
 
     Examples:
-      scratchlm build notes/ --out runs/notes
+      scratchlm build notes/ --out runs/notes --budget 20m
+      scratchlm build notes/ --out runs/notes --until 18:00
       scratchlm build novel.txt letters.jsonl --out runs/mine --tokenizer bpe
       scratchlm build bundled:tang --out runs/tang
       scratchlm build notes/ --out runs/notes --dry-run
@@ -60,8 +62,10 @@ class Build(Command):
 
     paths: Paths  # files (.txt .md .jsonl .parquet), folders, bundled:shakespeare or bundled:tang
     out: Path  # the folder of the run
-    tokenizer: Literal["auto", "char", "bpe"] = "auto"  # characters suit a small text, bpe any
-    steps: int = 0  # of training; 0: as many as suit the text and the machine
+    budget: str = ""  # how long all of it may take: 90s, 20m, 2h; none: ten minutes on a CPU
+    until: str = ""  # or when it shall have ended: 18:00, or 2026-11-21 18:00
+    tokenizer: Literal["auto", "char", "bpe"] = "auto"  # characters suit a tiny text, bpe any
+    steps: int = 0  # of training, instead of a time; 0: as many as the time allows
     resume: Resume = "auto"  # go on with the run in OUT if there is one; never; or it must be there
     device: str | None = None  # cpu, cuda, cuda:1 or mps; none: the best there is
     dry_run: bool = False  # choose, say what the run would take as `plan` does, and write nothing
@@ -69,10 +73,13 @@ class Build(Command):
     def run(self) -> None:
         """Build, and print the path of the model folder; or print the plan."""
         options: dict[str, Any] = {
+            "budget": self.budget,
+            "until": self.until,
             "tokenizer": self.tokenizer,
             "steps": self.steps,
             "resume": self.resume,
             "device": self.device,
+            "began": BEGAN,
         }
         if self.dry_run:
             print_plan(plan(settings_for(self.paths, self.out, **options), device=self.device))

@@ -6,6 +6,7 @@ batch of a Parquet column, whatever the size of the file.
 
 import gzip
 import json
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -164,6 +165,7 @@ def read_documents(
     errors: Errors = "strict",
     text_key: str = "text",
     document_separator: str | None = None,
+    share: float = 1.0,
     tally: Tally | None = None,
 ) -> Iterator[Document]:
     """The documents of all files, in order; a text of more than about 1 MB comes in pieces.
@@ -172,6 +174,7 @@ def read_documents(
     text_key            key of a JSON line, or column of a Parquet file, that holds the text
     document_separator  what stands between the documents of a text file ("<|endoftext|>");
                         None: a file is one document
+    share               of each file, from its beginning; what is compressed counts as it lies there
     raises              DataError naming the file and the byte, line or row
     """
     tally = tally if tally is not None else Tally()
@@ -182,21 +185,28 @@ def read_documents(
             records = _json_records(file, text_key, errors, tally)
         else:
             records = _text_records(file, errors, document_separator, tally)
-        yield from _documents(file, records, tally)
+        yield from _documents(file, records, share, tally)
 
 
 # number in the file (None: the file is the document), text, what else is known, ends
 Record = tuple[int | None, str, dict[str, Any], bool]
 
 
-def _documents(file: SourceFile, records: Iterator[Record], tally: Tally) -> Iterator[Document]:
+def _documents(
+    file: SourceFile, records: Iterator[Record], share: float, tally: Tally
+) -> Iterator[Document]:
+    left = share * file.n_bytes if share < 1 else math.inf
     for number, text, meta, ends in records:
         if not text:
             tally.n_empty += 1
             continue
+        left -= len(text.encode()) if share < 1 else 0
+        ends = ends or left <= 0
         tally.n_documents += ends
         name = file.name if number is None else f"{file.name}:{number}"
         yield Document(name, text, str(file.path), meta, ends, number)
+        if left <= 0:
+            return
 
 
 def _text_records(

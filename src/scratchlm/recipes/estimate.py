@@ -71,9 +71,9 @@ def _of_text(config: RunConfig) -> TokenCount:
     if not sample_bytes:
         raise DataError(f"there is no text in {', '.join(map(str, paths))}: all of it is empty.")
     whole = sample_bytes < SAMPLE_BYTES  # then its own vocabulary is the run's
-    tokenizer = _learn(sample, chosen, whole)
+    tokenizer = learn_on_sample(sample, chosen, whole=whole)
     n_tokens = sum(len(tokenizer.encode(text)) for text in sample)
-    total = max(sample_bytes, sum(file.n_bytes for file in files))
+    total = max(sample_bytes, int(config.prepare.share * sum(file.n_bytes for file in files)))
     vocab_size = tokenizer.vocab_size if whole or not known else known
     if any(file.path.suffix.lower() in COMPRESSED for file in files):
         return TokenCount(None, None, vocab_size, "it is compressed, so its length is not known")
@@ -88,8 +88,12 @@ def _of_text(config: RunConfig) -> TokenCount:
     )
 
 
-def _learn(sample: list[str], config: TokenizerConfig, whole: bool) -> Tokenizer:
-    """A tokenizer of the config, of half the merges, and again, where a sample is too little."""
+def learn_on_sample(sample: list[str], config: TokenizerConfig, *, whole: bool) -> Tokenizer:
+    """A tokenizer of the config; of half the merges, and again, where a sample is too little.
+
+    whole    the sample is all there is: then too little is an error, as it will be in the run
+    raises   ConfigError
+    """
     while True:
         try:
             return train_tokenizer(iter(sample), replace(config, max_text_bytes=SAMPLE_BYTES))

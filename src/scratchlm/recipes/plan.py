@@ -5,14 +5,17 @@ Nothing is written.
 """
 
 import math
+import time
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import torch
 from torch import nn
 
 from scratchlm.base import device as devices
+from scratchlm.base.duration import parse_duration
 from scratchlm.base.errors import ConfigError
-from scratchlm.base.runtime import describe_machine, memory_limit
+from scratchlm.base.runtime import describe_machine
 from scratchlm.data.shards import dtype_for
 from scratchlm.model.transformer import Transformer
 from scratchlm.recipes.advice import advise
@@ -79,10 +82,8 @@ def _there(name: str) -> _Machine:
 
 def _here(name: str | None) -> _Machine:
     device, _ = devices.choose_device(name)
-    if device.type == "cuda":
-        facts = torch.cuda.get_device_properties(device)
-        return _Machine(facts.name, device, facts.total_memory)
-    return _Machine(describe_machine(), device, memory_limit())
+    words = torch.cuda.get_device_name(device) if device.type == "cuda" else describe_machine()
+    return _Machine(words, device, devices.memory_of(device))
 
 
 def _resolve(config: RunConfig, text: TokenCount, machine: _Machine) -> RunConfig:
@@ -164,19 +165,17 @@ class _Planner:
 
     def plan(self) -> Plan:
         """All numbers, and what follows from them."""
+        step_s = self._step_s()
+        if seconds := self._seconds():
+            return replace(self, config=self._filling(seconds, step_s)).plan_of(step_s)
+        return self.plan_of(step_s)
+
+    def plan_of(self, step_s: float) -> Plan:
+        """`plan` for steps that take so long."""
         train = self.config.train
-        step_tokens = train.micro_batch * train.accumulate * self.config.data.seq_len
-        tokens = train.steps * step_tokens
-        flops = tokens * self.model.flops_per_token(self.config.data.seq_len)
+        tokens = train.steps * self._step_tokens()
+        flops = train.steps * self._step_flops()
         rate = self._rate()
-        if self.speed:
-            step_s = train.accumulate * self.scale * self.speed.micro_batch + self.speed.update
-        else:
-            again = 4 / 3 if train.recompute else 1  # a forward pass more, a third of the work
-            step_s = again * flops / train.steps / (rate * self._assumed_mfu())
-            if self.machine.device.type != "cpu":
-                shortest = BLOCK_S * self.config.model.n_layers
-                step_s = max(step_s, train.accumulate * shortest / self.machine.count)
         whole = self.speed is not None and self.scale == 1
         result = Plan(
             config=self.config,
@@ -200,6 +199,41 @@ class _Planner:
         )
         fitting = None if result.fits else _fitting(self.config, self.machine)
         return replace(result, advice=tuple(advise(result, fitting)))
+
+    def _seconds(self) -> float:
+        """That the run may take; 0 where steps are counted instead."""
+        train = self.config.train
+        if train.budget:
+            return parse_duration(train.budget)
+        until = datetime.fromisoformat(train.until).timestamp() if train.until else 0.0
+        return max(1.0, until - time.time()) if until else 0.0
+
+    def _filling(self, seconds: float, step_s: float) -> RunConfig:
+        """The config with as many steps as fill so many seconds."""
+        steps = max(1, int(seconds / step_s))
+        for _ in range(8):  # evaluations and saves take of the time, and there are more or fewer
+            config = self.config.replace("train", steps=steps)
+            over = replace(self, config=config)._times(step_s).total - seconds
+            steps = max(1, steps - round(over / step_s))
+        return self.config.replace("train", steps=steps)
+
+    def _step_tokens(self) -> int:
+        train = self.config.train
+        return train.micro_batch * train.accumulate * self.config.data.seq_len
+
+    def _step_flops(self) -> float:
+        return self._step_tokens() * self.model.flops_per_token(self.config.data.seq_len)
+
+    def _step_s(self) -> float:
+        train = self.config.train
+        if self.speed:
+            return train.accumulate * self.scale * self.speed.micro_batch + self.speed.update
+        again = 4 / 3 if train.recompute else 1  # a forward pass more, a third of the work
+        step_s = again * self._step_flops() / (self._rate() * self._assumed_mfu())
+        if self.machine.device.type == "cpu":
+            return step_s
+        shortest = BLOCK_S * self.config.model.n_layers
+        return max(step_s, train.accumulate * shortest / self.machine.count)
 
     def _rate(self) -> float:
         """Floating-point operations per second of the matrix products."""
@@ -303,6 +337,8 @@ class _Planner:
             notes.append(f"how many tokens the text has is not known: {self.text.source}")
         if not self.config.data.sources:
             notes.append("learning the vocabulary and encoding the text come first, not counted")
+        if train.budget or train.until:
+            notes.append("as many steps as the time allows; the clock decides when it runs")
         if train.patience:
             notes.append(f"train.patience = {train.patience} may end the run earlier")
         if train.compile and self.machine.device.type == "cpu":

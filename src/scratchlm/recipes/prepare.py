@@ -46,6 +46,7 @@ class PrepareConfig:
     errors: Errors = "strict"  # "replace" puts U+FFFD where bytes cannot be decoded
     text_key: str = "text"  # JSON key or Parquet column that holds the text
     document_separator: str | None = None  # between documents of a text file: "<|endoftext|>"
+    share: float = 1.0  # of each file that is read, from its beginning
     bos: bool = False  # put the tokenizer's beginning token before each document
     shard_tokens: int = 100_000_000  # a shard ends with the document that brings it to this
     workers: int = 0  # processes that encode; 0 takes all cores
@@ -57,6 +58,8 @@ class PrepareConfig:
                 f"prepare.val_fraction = {self.val_fraction} must be in [0, 1): 0.1 keeps a tenth "
                 "of the text for validation."
             )
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"prepare.share = {self.share} must be above 0, and at most 1.")
         for name, least in (("shard_tokens", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(
@@ -134,7 +137,7 @@ def _prepare(
         pieces = divide(_read(files, config, tally))
         n_workers = _n_workers(config, files)
         with closing(encode_pieces(pieces, tokenizer, folder, n_workers)) as encoded:
-            shown = _reporting(encoded, files, progress)
+            shown = _reporting(encoded, files, config.share, progress)
             prepared.append(_write(shown, folder, out, tokenizer, config))
         _write_manifest(folder, tokenizer, prepared[0], config)
 
@@ -196,6 +199,7 @@ def _read(files: Sequence[SourceFile], config: PrepareConfig, tally: Tally) -> I
         errors=config.errors,
         text_key=config.text_key,
         document_separator=config.document_separator,
+        share=config.share,
         tally=tally,
     )
 
@@ -229,10 +233,13 @@ def _n_workers(config: PrepareConfig, files: Sequence[SourceFile]) -> int:
 
 
 def _reporting(
-    encoded: Iterable[Encoded], files: Sequence[SourceFile], progress: Progress | None
+    encoded: Iterable[Encoded],
+    files: Sequence[SourceFile],
+    share: float,
+    progress: Progress | None,
 ) -> Iterator[Encoded]:
     hidden = any(file.path.suffix.lower() in (".gz", ".parquet") for file in files)
-    total = None if hidden else sum(file.n_bytes for file in files)
+    total = None if hidden else int(share * sum(file.n_bytes for file in files))
     done = 0
     for piece, ids in encoded:
         yield piece, ids

@@ -95,6 +95,48 @@ def probe_decoding(
     return DecodingSpeed(**_apart("decoding", {**job, "device": device, "seconds": seconds}))
 
 
+def step_seconds(config: RunConfig, device: torch.device, seconds: float) -> float:
+    """What one step takes, measured here and now for about so long, and for three steps at least.
+
+    config   resolved, as in `probe_training`; this process keeps the memory that its first use took
+    """
+    times: list[float] = []
+    deadline = float("inf")
+
+    def note(trainer: Trainer) -> None:
+        nonlocal deadline
+        assert trainer.last is not None
+        times.append(trainer.last.step_ms / 1e3)
+        if len(times) == 1:  # the first makes the optimizer's state, or compiles
+            deadline = time.perf_counter() + seconds
+        elif len(times) > 2 and time.perf_counter() >= deadline:
+            trainer.stop_reason = "measured"
+
+    _trainer(config, device, note).run()
+    return statistics.median(times[1:])
+
+
+def _trainer(
+    settings: RunConfig,
+    device: torch.device,
+    note: Callable[[Trainer], None],
+    kind: type[Trainer] = Trainer,
+) -> Trainer:
+    """A trainer of random weights on random ids, which `note` is to stop."""
+    model = Transformer(settings.model)
+    model.initialise()
+    batch = _random_batch(settings)
+    return kind(
+        model.to(device),
+        lambda _: _endless(batch),
+        dataclasses.replace(settings.train, steps=1_000_000, budget="", until=""),
+        settings.optim,
+        settings.schedule,
+        seq_len=settings.data.seq_len,
+        hooks=[(1, note)],
+    )
+
+
 def _apart(what: str, job: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "scratchlm.recipes.probe"]
     # In a session of its own it does not hear Ctrl-C: this process does, and ends it.
@@ -140,9 +182,7 @@ def _training(config: dict[str, Any], device: str, seconds: float, began: float)
     where, _ = devices.choose_device(device)
     # Two micro-batches show all that more would: the second meets the gradients of the first.
     accumulate = min(settings.train.accumulate, 2)
-    train = dataclasses.replace(settings.train, steps=1_000_000, accumulate=accumulate)
-    model = Transformer(settings.model)
-    model.initialise()
+    settings = settings.replace("train", accumulate=accumulate)
     steps: list[tuple[float, float]] = []  # seconds of the whole, of its update
     deadline = float("inf")
 
@@ -157,16 +197,7 @@ def _training(config: dict[str, Any], device: str, seconds: float, began: float)
         if now >= deadline and len(steps) >= N_WARMUP + 2:
             trainer.stop_reason = "measured"
 
-    batch = _random_batch(settings)
-    trainer = _TimedTrainer(
-        model.to(where),
-        lambda _: _endless(batch),
-        train,
-        settings.optim,
-        settings.schedule,
-        seq_len=settings.data.seq_len,
-        hooks=[(1, note)],
-    )
+    trainer = _trainer(settings, where, note, _TimedTrainer)
     start = time.time() - began
     trainer.run()
     peak = devices.memory_in_use(where)
@@ -176,8 +207,8 @@ def _training(config: dict[str, Any], device: str, seconds: float, began: float)
         first_step=max(0.0, steps[0][0] - step),
         micro_batch=(step - update) / accumulate,
         update=update,
-        evaluation=_evaluation(model, batch),
-        sample_token=_sample_token(model),
+        evaluation=_evaluation(trainer.model, _random_batch(settings)),
+        sample_token=_sample_token(trainer.model),
         matmul_flops=devices.matmul_flops(where, trainer.dtype, seconds=0.2),
         program=program,
         peak_memory=peak,

@@ -9,7 +9,8 @@ from scratchlm.checkpoint.folder import load_model
 from scratchlm.data.loader import DataConfig
 from scratchlm.model.config import ModelConfig
 from scratchlm.recipes.prepare import PrepareConfig
-from scratchlm.recipes.pretrain import PretrainResult, Resume, pretrain
+from scratchlm.recipes.pretrain import Resume, pretrain
+from scratchlm.recipes.pretrain_run import PretrainResult
 from scratchlm.recipes.run_config import RunConfig, TextConfig
 from scratchlm.recipes.samples import sample_text
 from scratchlm.tokenizer.config import TokenizerConfig

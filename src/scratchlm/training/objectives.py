@@ -7,11 +7,13 @@ micro-batch of eight rows and eight of one give the same step.
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from scratchlm.base.log import warn
 from scratchlm.data.rows import IGNORE
 from scratchlm.model.transformer import Transformer
-from scratchlm.training.cross_entropy import linear_cross_entropy
+from scratchlm.training.cross_entropy import keep_out_of_graphs, linear_cross_entropy
 
 
 class TokenBatch(Protocol):
@@ -51,3 +53,34 @@ def in_pieces(batch: TokenBatch, n: int) -> list[tuple[Tensor, Tensor, Tensor | 
     tokens, targets = batch.tokens.split(size), batch.targets.split(size)
     segments = [None] * len(tokens) if batch.segments is None else batch.segments.split(size)
     return list(zip(tokens, targets, segments, strict=True))
+
+
+class Compiled:
+    """An objective through torch.compile; falls back to the plain one, with a warning."""
+
+    def __init__(self, objective: Objective) -> None:
+        keep_out_of_graphs()
+        self._plain = objective
+        self._call: Objective = self._first
+        self._fast: Objective = torch.compile(objective, dynamic=False)
+
+    def __call__(
+        self, model: Transformer, tokens: Tensor, targets: Tensor, segments: Tensor | None
+    ) -> Tensor:
+        return self._call(model, tokens, targets, segments)
+
+    def _first(
+        self, model: Transformer, tokens: Tensor, targets: Tensor, segments: Tensor | None
+    ) -> Tensor:
+        """The first call compiles; should that fail, dropout must not have drawn anything."""
+        rng = torch.get_rng_state()
+        try:
+            loss = self._fast(model, tokens, targets, segments)
+            self._call = self._fast
+        except Exception as bad:  # compilers fail in more ways than can be listed
+            reason = str(bad).strip().partition("\n")[0]
+            warn(f"torch.compile failed, so it is not used: {type(bad).__name__}: {reason}")
+            torch.set_rng_state(rng)
+            self._call = self._plain
+            loss = self._plain(model, tokens, targets, segments)
+        return loss

@@ -23,8 +23,8 @@ from scratchlm.base.runtime import keep_freed_memory
 from scratchlm.checkpoint.sharded import whole
 from scratchlm.model.transformer import Transformer
 from scratchlm.training.clock import Clock
-from scratchlm.training.cross_entropy import keep_out_of_graphs
 from scratchlm.training.objectives import (
+    Compiled,
     Objective,
     TokenBatch,
     count_targets,
@@ -159,7 +159,7 @@ class Trainer:
         self.hooks = hooks
         # Before the optimizers: sharing the weights puts others in their place.
         self._objective = self.processes.spread(
-            model, _Compiled(objective) if config.compile else objective
+            model, Compiled(objective) if config.compile else objective
         )
         self.device = next(model.parameters()).device
         self.dtype, self.dtype_reason = devices.resolve_precision(config.precision, self.device)
@@ -374,34 +374,3 @@ class Trainer:
             torch.cuda.set_rng_state(rng["cuda"], self.device)
         elif "mps" in rng and self.device.type == "mps":
             torch.mps.set_rng_state(rng["mps"])
-
-
-class _Compiled:
-    """An objective through torch.compile; falls back to the plain one, with a warning."""
-
-    def __init__(self, objective: Objective) -> None:
-        keep_out_of_graphs()
-        self._plain = objective
-        self._call: Objective = self._first
-        self._fast: Objective = torch.compile(objective, dynamic=False)
-
-    def __call__(
-        self, model: Transformer, tokens: Tensor, targets: Tensor, segments: Tensor | None
-    ) -> Tensor:
-        return self._call(model, tokens, targets, segments)
-
-    def _first(
-        self, model: Transformer, tokens: Tensor, targets: Tensor, segments: Tensor | None
-    ) -> Tensor:
-        """The first call compiles; should that fail, dropout must not have drawn anything."""
-        rng = torch.get_rng_state()
-        try:
-            loss = self._fast(model, tokens, targets, segments)
-            self._call = self._fast
-        except Exception as bad:  # compilers fail in more ways than can be listed
-            reason = str(bad).strip().partition("\n")[0]
-            warn(f"torch.compile failed, so it is not used: {type(bad).__name__}: {reason}")
-            torch.set_rng_state(rng)
-            self._call = self._plain
-            loss = self._plain(model, tokens, targets, segments)
-        return loss
