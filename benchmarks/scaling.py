@@ -62,14 +62,18 @@ def trials() -> list[Trial]:
         Trial(C, "bpe", 4096, 2, 128, 400),
         Trial(S, "bpe", 2048, 2, 128, 400),
         Trial(S, "bpe", 2048, 4, 192, 400),
-        Trial(Z, "bpe", 2048, 2, 128, 1600),
+        Trial(S, "bpe", 2048, 4, 192, 4800, dropout=0.2),
+        Trial(S, "bpe", 1024, 4, 192, 4800, dropout=0.2),
+        Trial(Z, "bpe", 8192, 4, 192, 1600),
+        Trial(C, "bpe", 4096, 6, 384, 1600),
         Trial(S, "bpe", 2048, 2, 128, 4800),
-        Trial(C, "bpe", 4096, 2, 128, 4800),
-        Trial(S, "bpe", 2048, 5, 256, 1600),
+        Trial(Z, "bpe", 4096, 4, 192, 4800, dropout=0.2),
         Trial(C, "bpe", 4096, 4, 192, 4800),
-        Trial(Z, "bpe", 2048, 4, 192, 4800),
-        Trial(S, "bpe", 1024, 4, 192, 4800),
+        Trial(S, "char", 0, 4, 192, 4800, dropout=0.1),
         Trial(C, "bpe", 4096, 5, 256, 4800),
+        Trial(Z, "bpe", 4096, 2, 128, 1600),
+        Trial(S, "bpe", 2048, 5, 256, 1600),
+        Trial(S, "bpe", 2048, 4, 192, 4800, dropout=0.4),
     ]
 
 

@@ -12,11 +12,13 @@ from scratchlm.evaluation.loss import held_out_loss
 from scratchlm.recipes.prepare import PrepareConfig, prepare
 from scratchlm.recipes.pretrain import pretrain
 from scratchlm.recipes.recipe import Size, recipe
+from scratchlm.recipes.scaling import difficulty
 from scratchlm.recipes.tokenizer import train as train_tokenizer
 from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.metrics import read_metrics
 
+SAMPLE_TOKENS = 1_000_000  # of the text, that tell how hard it is
 VALIDATION_ROWS = 64  # at a time
 
 
@@ -28,7 +30,13 @@ def shards(text: str, tokenizer: dict[str, Any], folder: str) -> dict[str, Any]:
         prepare(paths, folder, words, config=PrepareConfig(split="tail", val_fraction=0.1))
     data = DataConfig(sources=(SourceConfig(Path(folder)),))
     (train,) = open_splits(data, "train")
-    return {"train_tokens": train.n_tokens, "train_bytes": train.n_bytes}
+    words = Tokenizer.load(Path(folder))
+    sample = words.decode(train.read(0, min(train.n_tokens, SAMPLE_TOKENS)).tolist())
+    return {
+        "train_tokens": train.n_tokens,
+        "train_bytes": train.n_bytes,
+        "difficulty": difficulty(sample),
+    }
 
 
 def learn(
@@ -48,6 +56,8 @@ def learn(
     settings = settings.replace("train", steps=steps, seed=seed, eval_every=0, save_every=0)
     with tempfile.TemporaryDirectory() as folder:
         result = pretrain(settings, Path(folder) / "run", device="cpu")
+        if result.interrupted:
+            raise KeyboardInterrupt
         metrics = read_metrics(Path(folder) / "run")
         model = load_model(result.model)
     tail = Loader(open_splits(settings.data, "val"), settings.data, VALIDATION_ROWS, train=False)

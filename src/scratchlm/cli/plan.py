@@ -89,6 +89,13 @@ def rows(made: Plan) -> Iterator[tuple[str, str, str]]:
         f"{shards}checkpoints {_bytes(disk.checkpoints)}, model {_bytes(disk.model)}",
     )
     yield "time", rough(made.times.total), _times(made)
+    if made.bits_per_byte and made.loss_nats:
+        yield (
+            "loss",
+            f"~{made.loss_nats:.2f} nats",
+            f"a token, {made.bits_per_byte:.2f} bits per byte, held out: by the rule for build's "
+            "recipe, which is within a fifth on texts like those it was fitted to",
+        )
     source = "measured here" if made.measured else "assumed"
     yield (
         "speed",

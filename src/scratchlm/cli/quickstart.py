@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from scratchlm.cli.command import BEGAN, INTERRUPTED, Command, Paths
 from scratchlm.cli.plan import print_plan
-from scratchlm.recipes.build import build, settings_for
+from scratchlm.recipes.build import build, choose_for
 from scratchlm.recipes.plan import plan
 from scratchlm.recipes.pretrain import Resume
 from scratchlm.recipes.quickstart import Corpus, quickstart
@@ -66,6 +66,7 @@ class Build(Command):
     until: str = ""  # or when it shall have ended: 18:00, or 2026-11-21 18:00
     tokenizer: Literal["auto", "char", "bpe"] = "auto"  # characters suit a tiny text, bpe any
     steps: int = 0  # of training, instead of a time; 0: as many as the time allows
+    seed: int = 1337  # of the first weights and the order of the text
     resume: Resume = "auto"  # go on with the run in OUT if there is one; never; or it must be there
     device: str | None = None  # cpu, cuda, cuda:1 or mps; none: the best there is
     dry_run: bool = False  # choose, say what the run would take as `plan` does, and write nothing
@@ -77,12 +78,13 @@ class Build(Command):
             "until": self.until,
             "tokenizer": self.tokenizer,
             "steps": self.steps,
+            "seed": self.seed,
             "resume": self.resume,
             "device": self.device,
             "began": BEGAN,
         }
         if self.dry_run:
-            print_plan(plan(settings_for(self.paths, self.out, **options), device=self.device))
+            print_plan(plan(choose_for(self.paths, self.out, **options).config, device=self.device))
             return
         result = build(self.paths, self.out, **options)
         if result.interrupted:

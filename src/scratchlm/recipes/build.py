@@ -31,6 +31,7 @@ def build(
     until: str = "",
     tokenizer: Kind = "auto",
     steps: int = 0,
+    seed: int = 1337,
     resume: Resume = "auto",
     device: str | None = None,
     began: float | None = None,
@@ -42,6 +43,7 @@ def build(
     until      instead, when it shall have ended: "18:00", "2026-11-21 18:00"
     tokenizer  "auto" takes characters for a very small text, and byte-level BPE for any other
     steps      so many, instead of as many as the time allows
+    seed       of the first weights and the order of the text
     resume     as in `pretrain`; a run goes on with what was chosen for it, whatever this machine
                would choose now
     began      `time.monotonic()` from which the budget counts; None: now
@@ -49,21 +51,22 @@ def build(
                is none
     """
     began = began or time.monotonic()
-    config = settings_for(
+    choice = choose_for(
         paths,
         out,
         budget=budget,
         until=until,
         tokenizer=tokenizer,
         steps=steps,
+        seed=seed,
         resume=resume,
         device=device,
         began=began,
     )
-    return pretrain(config, out, resume=resume, device=device, began=began)
+    return pretrain(choice.config, out, resume=resume, device=device, began=began)
 
 
-def settings_for(
+def choose_for(
     paths: str | Path | Sequence[str | Path],
     out: Path | str,
     *,
@@ -71,17 +74,18 @@ def settings_for(
     until: str = "",
     tokenizer: Kind = "auto",
     steps: int = 0,
+    seed: int = 1337,
     resume: Resume = "auto",
     device: str | None = None,
     began: float | None = None,
-) -> RunConfig:
-    """The settings that `build` trains with, said with their reasons; nothing is written."""
+) -> Choice:
+    """What `build` trains, said with its reasons; nothing is written."""
     if sum(map(bool, (budget, until, steps))) > 1:
         raise ConfigError("budget, until and steps exclude each other: give one of them.")
     text = TextConfig(tuple(str(path) for path in bundled.listed(paths)))
     if resume != "never" and (Path(out) / CONFIG).is_file():
         config = _choices_of(Path(out), budget, until, tokenizer, steps)
-        return dataclasses.replace(config, text=text)
+        return Choice(dataclasses.replace(config, text=text))
     chosen, _ = devices.choose_device(device)
     if until:
         until = next_time(until, datetime.now().astimezone()).isoformat(timespec="minutes")
@@ -90,8 +94,9 @@ def settings_for(
     choice = choose(facts, chosen, seconds, tokenizer=tokenizer, step_seconds=step_seconds)
     for reason in choice.reasons:
         say(reason)
-    length = _length(choice, budget, until, steps, BUDGETS[chosen.type])
-    return dataclasses.replace(length, text=text)
+    config = _length(choice, budget, until, steps, BUDGETS[chosen.type])
+    config = config.replace("train", seed=seed).replace("data", seed=seed)
+    return dataclasses.replace(choice, config=dataclasses.replace(config, text=text))
 
 
 def _seconds(budget: str, until: str, began: float | None) -> float:
@@ -106,8 +111,8 @@ def _seconds(budget: str, until: str, began: float | None) -> float:
     if seconds < SHORTEST:
         given = f"until {until}" if until else f"a budget of {budget}"
         raise ConfigError(
-            f"{given} leaves {duration(max(0.0, seconds))} for preparing and training; give "
-            f"{duration(SHORTEST)} more at least."
+            f"{given} leaves {duration(max(0.0, seconds))} for preparing and training: give "
+            f"{duration(SHORTEST)} or more."
         )
     return seconds
 

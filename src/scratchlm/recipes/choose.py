@@ -29,6 +29,7 @@ EVALUATIONS = 6  # in a run
 EVALUATED = 0.05  # share of the time that they take
 PROBED = 0.02  # share of the time that measuring takes, and in seconds at least and at most:
 PROBE_S = (0.1, 2.0)
+ROWS_SHARE = 4  # a step takes one row in so many at most of those that the text makes
 FEWEST_STEPS = 100  # with fewer, a model has not begun to learn
 RICHER = 1.02  # share of the least expected loss from which on larger models are not measured
 READINGS = 20  # of a text beyond which nothing is learned, where no time was asked for
@@ -60,7 +61,7 @@ class TextFacts:
 class Choice:
     """The settings of a run, and what is expected of it.
 
-    reasons    for each choice, in words
+    reasons    for each choice, in words; none for a run that goes on
     steps      about how many the time allows
     readings   of the text in these steps
     step_s     what one took when it was measured
@@ -68,11 +69,11 @@ class Choice:
     """
 
     config: RunConfig
-    reasons: tuple[str, ...]
-    steps: int
-    readings: float
-    step_s: float
-    bits: float
+    reasons: tuple[str, ...] = ()
+    steps: int = 0
+    readings: float = 0.0
+    step_s: float = 0.0
+    bits: float = 0.0
 
 
 def look_at(files: list[SourceFile]) -> TextFacts:
@@ -174,7 +175,8 @@ class _Chooser:
         step_s = self.measure(config, self.device, probe_s)
         for _ in range(3):  # the batch grows with what is read, which depends on the batch
             n_steps = self._training_s() / step_s
-            rows = max(1, scaling.step_tokens_for(n_steps * size.step_tokens) // size.seq_len)
+            rows = scaling.step_tokens_for(n_steps * size.step_tokens) // size.seq_len
+            rows = max(1, min(rows, self._n_tokens() // size.seq_len // ROWS_SHARE))
             step_s *= rows / size.rows
             size = dataclasses.replace(size, rows=rows)
         n_steps = self._training_s() / step_s
@@ -197,8 +199,10 @@ class _Chooser:
         """Longer rows for longer runs; and no longer than a validation split of a tenth."""
         hours = self.seconds / 3600
         wanted = 256 if hours < 2 else 512 if hours < 12 else 1024
-        n_tokens = self.facts.n_bytes / self.bytes_per_token
-        return max(8, min(wanted, int(n_tokens // 20)))
+        return max(8, min(wanted, self._n_tokens() // 20))
+
+    def _n_tokens(self) -> int:
+        return int(self.facts.n_bytes / self.bytes_per_token)
 
     def _config(self, size: Size) -> RunConfig:
         config = recipe(size, self.tokenizer)

@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import read_manifest
 from scratchlm.corpus import bundled
 from scratchlm.corpus.read import SourceFile, find_files, read_documents
+from scratchlm.data.loader import DataConfig, SourceConfig, open_splits
 from scratchlm.data.shards import FORMAT, VERSION, is_shards_folder
 from scratchlm.recipes.run_config import RunConfig
+from scratchlm.recipes.scaling import difficulty
 from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.tokenizer.train import train_tokenizer
 
 SAMPLE_BYTES = 2_000_000
+SAMPLE_TOKENS = 300_000
 LEARNED = ("bpe", "sentencepiece-bpe", "sentencepiece-unigram")  # kinds of a size that is chosen
 N_BYTES = 260  # ids of a vocabulary without merges, about: bytes and control tokens
 COMPRESSED = (".gz", ".parquet")
@@ -27,12 +31,16 @@ class TokenCount:
     train, validation   tokens of each split; None where that cannot be told
     vocab_size          of the tokenizer; 0 where that cannot be told
     source              where the numbers are from, in words
+    bytes_per_token     of the text; 0 where that cannot be told
+    difficulty          of the text (`scaling.difficulty`); 0 where that cannot be told
     """
 
     train: int | None
     validation: int | None
     vocab_size: int
     source: str
+    bytes_per_token: float = 0.0
+    difficulty: float = 0.0
 
 
 def count_tokens(config: RunConfig) -> TokenCount:
@@ -56,7 +64,22 @@ def _of_shards(config: RunConfig) -> TokenCount:
         train += splits["train"]["n_tokens"]
         validation += splits.get("val", {"n_tokens": 0})["n_tokens"]
         vocab_size = max(vocab_size, manifest["vocab_size"])
-    return TokenCount(train, validation, vocab_size, "counted when it was prepared")
+    text, n_tokens = _decoded(config.data.sources[0].path)
+    return TokenCount(
+        train,
+        validation,
+        vocab_size,
+        "counted when it was prepared",
+        len(text.encode()) / n_tokens,
+        difficulty(text),
+    )
+
+
+def _decoded(folder: Path) -> tuple[str, int]:
+    """The beginning of a folder of shards as text, and of how many tokens it is."""
+    (split,) = open_splits(DataConfig(sources=(SourceConfig(folder),)), "train", verify=False)
+    n = min(split.n_tokens, SAMPLE_TOKENS)
+    return Tokenizer.load(folder).decode(split.read(0, n).tolist()), n
 
 
 def _of_text(config: RunConfig) -> TokenCount:
@@ -85,6 +108,8 @@ def _of_text(config: RunConfig) -> TokenCount:
         int(scaled * (1 - train_share)),
         vocab_size,
         f"{source}{sample_bytes / 1e6:.1f} MB of {total / 1e6:,.1f}",
+        sample_bytes / n_tokens,
+        difficulty("\n".join(sample)),
     )
 
 

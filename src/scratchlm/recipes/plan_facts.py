@@ -1,9 +1,11 @@
 """What `plan` answers with: numbers, not yet in words."""
 
+import math
 from dataclasses import dataclass
 
 from scratchlm.recipes.estimate import TokenCount
 from scratchlm.recipes.run_config import RunConfig
+from scratchlm.recipes.scaling import expected_bits
 from scratchlm.training.memory import Memory
 
 FITS = 0.9  # share of the machine's memory that a run may take; the rest is the system's
@@ -104,6 +106,23 @@ class Plan:
     def readings(self) -> float | None:
         """How often the training text is read; None where its length is not known."""
         return self.tokens / self.text.train if self.text.train else None
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Expected held-out loss, by `scaling.expected_bits`; None where the text is not known."""
+        text = self.text
+        if not text.train or not text.difficulty:
+            return None
+        bytes_of = text.bytes_per_token
+        return expected_bits(
+            text.difficulty, self.parameters.blocks, self.tokens * bytes_of, text.train * bytes_of
+        )
+
+    @property
+    def loss_nats(self) -> float | None:
+        """The same in nats per token."""
+        bits = self.bits_per_byte
+        return bits * self.text.bytes_per_token * math.log(2) if bits else None
 
     @property
     def fits(self) -> bool:
