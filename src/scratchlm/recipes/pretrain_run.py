@@ -18,6 +18,7 @@ from scratchlm.base.files import replace_folder, sha256_of, write_json, write_ma
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
 from scratchlm.base.runtime import describe_machine
+from scratchlm.checkpoint.behind import Behind, copied, copied_model
 from scratchlm.checkpoint.folder import FORMAT, VERSION, load_model, write_model_files
 from scratchlm.checkpoint.sharded import (
     SHARDS,
@@ -88,6 +89,7 @@ class PretrainRun:
                 held_out, data, train.micro_batch, train=False, rank=rank, world_size=n
             )
         self.store = CheckpointStore(out, keep_last=train.keep_last)
+        self.behind = Behind()
 
     def start(self, goes_on: bool, init: Path | None) -> None:
         """Make the model, or take it from `init` or the newest checkpoint; say what the run is."""
@@ -156,9 +158,11 @@ class PretrainRun:
             shown = Progress("training", steps, unit="steps", start=self.trainer.step)
             with shown as self.hooks.progress:
                 reason = self.trainer.run()
+                self.behind.wait()
         except NonFiniteError as bad:
             raise self._with_saved_batch(bad) from None
         finally:
+            self.behind.close()
             self.metrics.close()
         seconds = time.perf_counter() - begin - self.hooks.seconds
         if self.processes.is_first:
@@ -195,8 +199,12 @@ class PretrainRun:
                 shutil.copyfile(path, folder / path.name)
         write_manifest(folder, FORMAT, VERSION, step=self.trainer.step, run=self.out.name)
 
-    def save(self, step: int, state: dict[str, Any], *, best: bool) -> None:
-        """Write a checkpoint: the first process what is whole, each its shards of the rest."""
+    def save(self, step: int, state: dict[str, Any], *, best: bool, now: bool) -> None:
+        """Write a checkpoint: the first process what is whole, each its shards of the rest.
+
+        now    return only when it is there; else, where one process is alone, it is written while
+               training goes on, and this waits for the one before
+        """
         model = whole_model(self.model, keep=self.processes.is_first)
         state, shards = part_with_shards(state)
         written = self.store.folder / f".{SHARDS}"
@@ -208,8 +216,12 @@ class PretrainRun:
             if shards:
                 os.replace(written, folder / SHARDS)
 
+        if self.processes.count == 1 and not now:
+            model, state = copied_model(model), copied(state)
         if self.processes.is_first:
-            self.store.save(step, fill, state, best=best)
+            self.behind.do(lambda: self.store.save(step, fill, state, best=best))
+            if now or self.processes.count > 1:
+                self.behind.wait()
 
     def _with_saved_batch(self, bad: NonFiniteError) -> NonFiniteError:
         """Keep the batch of the step that was not taken, as ids and as text."""

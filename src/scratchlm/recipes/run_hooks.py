@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from scratchlm.base import device as devices
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
+from scratchlm.checkpoint.behind import Behind
 from scratchlm.data.loader import Loader
 from scratchlm.evaluation.loss import HeldOut, held_out_loss
 from scratchlm.model.transformer import Transformer
@@ -30,7 +31,9 @@ class Run(Protocol):
     processes: Processes
     validation: Loader | None
 
-    def save(self, step: int, state: dict[str, Any], *, best: bool) -> None: ...
+    behind: Behind
+
+    def save(self, step: int, state: dict[str, Any], *, best: bool, now: bool) -> None: ...
 
 
 class RunHooks:
@@ -123,7 +126,10 @@ class RunHooks:
         if gained or due or trainer.is_last or trainer.decided:
             state = {"trainer": trainer.state_dict(), "hooks": self.state_dict()}
             best = gained or self.run.validation is None  # nothing to compare: the last is it
-            self.run.save(trainer.step, state, best=best)
+            # Before the next step where that step rests on it, or where there is none.
+            now = trainer.decided or trainer.is_last
+            self.run.save(trainer.step, state, best=best, now=now)
+            trainer.reserve_s = max(trainer.reserve_s, self.run.behind.seconds)
 
     def state_dict(self) -> dict[str, Any]:
         """What early stopping and the choice of the best depend on."""

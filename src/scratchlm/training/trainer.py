@@ -103,6 +103,7 @@ class StepMetrics:
     lr         of the first group
     grad_norm  before clipping
     step_ms    from fetching the batch to the end of the optimizer's step
+    data_ms    of these, the wait for the batch
     mfu        model flops per second / the fastest matrix product measured here, 0 to 1
     """
 
@@ -111,6 +112,7 @@ class StepMetrics:
     grad_norm: float
     tokens: int
     step_ms: float
+    data_ms: float
     tokens_per_s: float
     mfu: float
 
@@ -176,7 +178,7 @@ class Trainer:
         self.tokens_seen = 0
         self.pieces = 1  # that each micro-batch is computed in
         self.decided = False
-        self._hooks_s = 0.0  # the longest that the hooks of one step took
+        self.reserve_s = 0.0  # that the last step's hooks will take, as far as hooks took it so far
         self.stop_reason: str | None = None
         self.interrupted = False
         self.last: StepMetrics | None = None
@@ -220,7 +222,7 @@ class Trainer:
     def _look_at_clock(self) -> None:
         if self.clock is None:
             return
-        new = self.clock.look(self.step, reserve=self._hooks_s)
+        new = self.clock.look(self.step, reserve=self.reserve_s)
         if new := self.processes.agree(new):
             self.clock.cooling = new
             self.decided = True
@@ -231,7 +233,7 @@ class Trainer:
         for every, hook in self.hooks:
             if ended or (every and self.step % every == 0):
                 hook(self)
-        self._hooks_s = max(self._hooks_s, time.perf_counter() - start)
+        self.reserve_s = max(self.reserve_s, time.perf_counter() - start)
 
     def _train_step(self, batches: Iterator[TokenBatch]) -> StepMetrics:
         start = time.perf_counter()
@@ -239,6 +241,7 @@ class Trainer:
         self.decided = False
         self.optimizers.set_step(self.step, self._lr_factor())
         micro_batches = [next(batches) for _ in range(config.accumulate // self._share.every)]
+        fetched = time.perf_counter()
         count, tokens = self.processes.sum(
             sum(count_targets(batch.targets) for batch in micro_batches),
             sum(batch.tokens.numel() for batch in micro_batches),
@@ -254,6 +257,7 @@ class Trainer:
             grad_norm=grad_norm,
             tokens=tokens,
             step_ms=seconds * 1e3,
+            data_ms=(fetched - start) * 1e3,
             tokens_per_s=tokens / seconds,
             mfu=tokens / seconds * self._flops_share,
         )
