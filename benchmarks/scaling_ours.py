@@ -2,6 +2,7 @@
 
 import statistics
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ def shards(text: str, tokenizer: dict[str, Any], folder: str) -> dict[str, Any]:
     data = DataConfig(sources=(SourceConfig(Path(folder)),))
     (train,) = open_splits(data, "train")
     words = Tokenizer.load(Path(folder))
-    sample = words.decode(train.read(0, min(train.n_tokens, SAMPLE_TOKENS)).tolist())
+    ids = train.read(0, min(train.n_tokens, SAMPLE_TOKENS))
     return {
         "train_tokens": train.n_tokens,
         "train_bytes": train.n_bytes,
-        "difficulty": difficulty(sample),
+        **asdict(difficulty(words.decode(ids.tolist()), ids)),
     }
 
 

@@ -30,8 +30,8 @@ EVALUATED = 0.05  # share of the time that they take
 PROBED = 0.02  # share of the time that measuring takes, and in seconds at least and at most:
 PROBE_S = (0.1, 2.0)
 ROWS_SHARE = 4  # a step takes one row in so many at most of those that the text makes
-FEWEST_STEPS = 100  # with fewer, a model has not begun to learn
-RICHER = 1.02  # share of the least expected loss from which on larger models are not measured
+FEWEST_TOKENS = 0.4  # for each weight: smaller models won where there were fewer, and the rule ends
+PATIENCE = 3  # models in a row that are expected to be worse end the measuring
 READINGS = 20  # of a text beyond which nothing is learned, where no time was asked for
 Kind = Literal["auto", "char", "bpe"]
 
@@ -43,13 +43,11 @@ class TextFacts:
     n_bytes        of all files together
     sample         the beginning, or of many files the beginning of each
     n_characters   different ones in the sample
-    difficulty     bits per byte, compressed (`scaling.difficulty`)
     """
 
     n_bytes: int
     sample: str
     n_characters: int
-    difficulty: float
 
     @property
     def bytes_per_character(self) -> float:
@@ -98,7 +96,7 @@ def look_at(files: list[SourceFile]) -> TextFacts:
     if not sample.strip():
         raise DataError("there is no text in what was given: all of it is empty.")
     n_bytes = max(sum(file.n_bytes for file in files), len(sample.encode()))
-    return TextFacts(n_bytes, sample, len(set(sample)), scaling.difficulty(sample))
+    return TextFacts(n_bytes, sample, len(set(sample)))
 
 
 def choose(
@@ -143,29 +141,33 @@ class _Chooser:
         self.tokenizer, self.why = _choose_tokenizer(facts, wanted)
         learned = learn_on_sample([facts.sample], self.tokenizer, whole=False)
         self.vocab_size = self.tokenizer.vocab_size or learned.vocab_size
-        self.bytes_per_token = len(facts.sample.encode()) / len(learned.encode(facts.sample))
+        ids = learned.encode(facts.sample)
+        self.bytes_per_token = len(facts.sample.encode()) / len(ids)
+        self.difficulty = scaling.difficulty(facts.sample, ids)
+        self.tried: list[_Candidate] = []
 
     def choose(self) -> Choice:
         """Measure the models of the ladder from the smallest on, and take the best."""
-        best = tried = self._try(*scaling.LADDER[0])
-        for n_layers, d_model in scaling.LADDER[1:]:
-            if not self._may_be_better(n_layers, d_model, tried, best):
+        for n_layers, d_model in scaling.LADDER:
+            if self.tried and not self._is_worth_it(n_layers, d_model):
                 break
-            tried = self._try(n_layers, d_model)
-            best = min(best, tried, key=lambda candidate: candidate.bits)
-        return self._settle(best)
+            self.tried.append(self._try(n_layers, d_model))
+        return self._settle(self._best())
 
-    def _may_be_better(
-        self, n_layers: int, d_model: int, last: _Candidate, best: _Candidate
-    ) -> bool:
-        """Whether a larger model than the last one is worth measuring."""
-        if last.bits > RICHER * best.bits:
+    def _best(self) -> _Candidate:
+        return min(self.tried, key=lambda candidate: candidate.bits)
+
+    def _is_worth_it(self, n_layers: int, d_model: int) -> bool:
+        """Whether to measure a larger model than the last one."""
+        last = self.tried[-1]
+        if self._best() not in self.tried[-PATIENCE:]:
             return False
         config = self._config(Size(n_layers, d_model, last.size.seq_len, last.size.rows))
         if not self._fits(config):
             return False
-        more = _n_block_weights(config) / last.parameters
-        return last.n_steps / more >= FEWEST_STEPS  # the work grows as the weights, or less
+        parameters = _n_block_weights(config)  # the work grows as they do
+        tokens = last.n_steps * last.size.step_tokens * last.parameters / parameters
+        return tokens >= FEWEST_TOKENS * parameters
 
     def _try(self, n_layers: int, d_model: int) -> _Candidate:
         least, most = PROBE_S
@@ -182,7 +184,7 @@ class _Chooser:
         n_steps = self._training_s() / step_s
         parameters = _n_block_weights(config)
         bits = scaling.expected_bits(
-            self.facts.difficulty,
+            self.difficulty,
             parameters,
             n_steps * size.step_tokens * self.bytes_per_token,
             self.facts.n_bytes,
@@ -233,7 +235,7 @@ class _Chooser:
             val_fraction=0.1 if facts.n_bytes < 3e6 else 0.02,
             share=min(1.0, 1.2 * readings) if readings < 0.8 else 1.0,
         )
-        config = config.replace("optim", weight_decay=_weight_decay(readings))
+        config = config.replace("model", dropout=scaling.dropout_for(readings))
         config = config.replace("schedule", warmup=min(config.schedule.warmup, max(1, steps // 10)))
         config = config.replace(
             "train",
@@ -249,20 +251,26 @@ class _Chooser:
 
     def _reasons(self, best: _Candidate, readings: float) -> Iterator[str]:
         facts, size = self.facts, best.size
+        dropout = scaling.dropout_for(readings)
         yield (
             f"text: {facts.n_bytes / 1e6:,.1f} MB, {facts.n_characters:,} different characters, "
             f"{facts.bytes_per_character:.1f} bytes each; bzip2 writes it in "
-            f"{facts.difficulty:.1f} bits per byte"
+            f"{self.difficulty.compressed:.1f} bits per byte"
         )
         yield f"tokenizer: {self.why}"
         yield (
-            f"model: {size.n_layers} layers, {size.d_model} wide, context {size.seq_len} tokens; a "
-            f"step of {size.step_tokens:,} tokens takes {best.step_s * 1e3:,.0f} ms here, and of "
-            "the sizes that were measured this one is expected to be best when the time is over"
+            f"model: {size.n_layers} layers, {size.d_model} wide, context {size.seq_len} tokens, "
+            f"{size.step_tokens:,} tokens in a step: the least loss expected when the time is over"
+        )
+        yield "measured: " + "; ".join(
+            f"{one.size.n_layers} x {one.size.d_model} in {one.step_s * 1e3:,.0f} ms a step, "
+            f"{one.n_steps:,.0f} steps, {one.bits:.2f} bits"
+            for one in self.tried
         )
         yield (
             f"length: {duration(self.seconds)} in all, about {best.n_steps:,.0f} steps: "
             f"{readings:,.1f} readings of the text"
+            + (f"; dropout {dropout} against learning it by heart" if dropout else "")
         )
         yield f"expected: about {best.bits:.2f} bits per byte on text that is held out"
 
@@ -271,11 +279,6 @@ def _n_block_weights(config: RunConfig) -> int:
     with torch.device("meta"):
         model = Transformer(config.model)
     return sum(weight.numel() for weight in model.blocks.parameters())
-
-
-def _weight_decay(readings: float) -> float:
-    """More where the text is read more often. Measured: see docs/LOG.md."""
-    return 0.1 if readings > 1.5 else 0.05
 
 
 def _choose_tokenizer(facts: TextFacts, wanted: Kind) -> tuple[TokenizerConfig, str]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import read_manifest
 from scratchlm.corpus import bundled
@@ -12,7 +14,7 @@ from scratchlm.corpus.read import SourceFile, find_files, read_documents
 from scratchlm.data.loader import DataConfig, SourceConfig, open_splits
 from scratchlm.data.shards import FORMAT, VERSION, is_shards_folder
 from scratchlm.recipes.run_config import RunConfig
-from scratchlm.recipes.scaling import difficulty
+from scratchlm.recipes.scaling import Difficulty, difficulty
 from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.tokenizer.train import train_tokenizer
@@ -32,7 +34,7 @@ class TokenCount:
     vocab_size          of the tokenizer; 0 where that cannot be told
     source              where the numbers are from, in words
     bytes_per_token     of the text; 0 where that cannot be told
-    difficulty          of the text (`scaling.difficulty`); 0 where that cannot be told
+    difficulty          of the text (`scaling.difficulty`); None where that cannot be told
     """
 
     train: int | None
@@ -40,7 +42,7 @@ class TokenCount:
     vocab_size: int
     source: str
     bytes_per_token: float = 0.0
-    difficulty: float = 0.0
+    difficulty: Difficulty | None = None
 
 
 def count_tokens(config: RunConfig) -> TokenCount:
@@ -64,22 +66,22 @@ def _of_shards(config: RunConfig) -> TokenCount:
         train += splits["train"]["n_tokens"]
         validation += splits.get("val", {"n_tokens": 0})["n_tokens"]
         vocab_size = max(vocab_size, manifest["vocab_size"])
-    text, n_tokens = _decoded(config.data.sources[0].path)
+    text, ids = _decoded(config.data.sources[0].path)
     return TokenCount(
         train,
         validation,
         vocab_size,
         "counted when it was prepared",
-        len(text.encode()) / n_tokens,
-        difficulty(text),
+        len(text.encode()) / len(ids),
+        difficulty(text, ids),
     )
 
 
-def _decoded(folder: Path) -> tuple[str, int]:
-    """The beginning of a folder of shards as text, and of how many tokens it is."""
+def _decoded(folder: Path) -> tuple[str, np.ndarray]:
+    """The beginning of a folder of shards, as text and as ids."""
     (split,) = open_splits(DataConfig(sources=(SourceConfig(folder),)), "train", verify=False)
-    n = min(split.n_tokens, SAMPLE_TOKENS)
-    return Tokenizer.load(folder).decode(split.read(0, n).tolist()), n
+    ids = split.read(0, min(split.n_tokens, SAMPLE_TOKENS))
+    return Tokenizer.load(folder).decode(ids.tolist()), ids
 
 
 def _of_text(config: RunConfig) -> TokenCount:
@@ -95,21 +97,21 @@ def _of_text(config: RunConfig) -> TokenCount:
         raise DataError(f"there is no text in {', '.join(map(str, paths))}: all of it is empty.")
     whole = sample_bytes < SAMPLE_BYTES  # then its own vocabulary is the run's
     tokenizer = learn_on_sample(sample, chosen, whole=whole)
-    n_tokens = sum(len(tokenizer.encode(text)) for text in sample)
+    ids = [i for text in sample for i in tokenizer.encode(text)]
     total = max(sample_bytes, int(config.prepare.share * sum(file.n_bytes for file in files)))
     vocab_size = tokenizer.vocab_size if whole or not known else known
     if any(file.path.suffix.lower() in COMPRESSED for file in files):
         return TokenCount(None, None, vocab_size, "it is compressed, so its length is not known")
     train_share = 1 - config.prepare.val_fraction
-    scaled = n_tokens * total / sample_bytes
-    source = f"estimated: {sample_bytes / n_tokens:.2f} bytes each in the first "
+    scaled = len(ids) * total / sample_bytes
+    source = f"estimated: {sample_bytes / len(ids):.2f} bytes each in the first "
     return TokenCount(
         int(scaled * train_share),
         int(scaled * (1 - train_share)),
         vocab_size,
         f"{source}{sample_bytes / 1e6:.1f} MB of {total / 1e6:,.1f}",
-        sample_bytes / n_tokens,
-        difficulty("\n".join(sample)),
+        sample_bytes / len(ids),
+        difficulty("".join(sample), ids),
     )
 
 
