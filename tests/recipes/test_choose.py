@@ -100,6 +100,8 @@ def test_tokenizers_follow_the_text_and_the_wish():
     assert chosen(tokenizer="char").config.tokenizer.kind == "char"
     sizes = [chosen(larger(SHAKESPEARE, n)).config.tokenizer.vocab_size for n in (2e5, 1e6, 1e8)]
     assert sizes == sorted(set(sizes))
+    assert chosen(TANG).config.tokenizer.vocab_size == 4096
+    assert chosen(SHAKESPEARE).config.tokenizer.vocab_size == 2048
 
 
 def test_a_text_too_short_for_a_row_gets_shorter_rows():

@@ -287,6 +287,6 @@ def _choose_tokenizer(facts: TextFacts, wanted: Kind) -> tuple[TokenizerConfig, 
     if wanted == "char" or (wanted == "auto" and small):
         why = "as you asked" if wanted == "char" else "the text is too small to learn words from"
         return TokenizerConfig(kind="char"), f"characters, {why}"
-    size = scaling.vocabulary_for(facts.n_bytes)
+    size = scaling.vocabulary_for(facts.n_bytes, facts.bytes_per_character)
     why = f"byte-level BPE, {size:,} ids: writes any text, and grows with yours"
     return TokenizerConfig(kind="bpe", vocab_size=size), why
