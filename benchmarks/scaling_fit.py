@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 Line = dict[str, Any]
-NAMES = ("FLOOR", "BY_SIZE", "BY_DATA", "BY_HEART", "BY_HEART * SPARED")
+NAMES = ("FLOOR", "BY_SIZE", "BY_DATA", "BY_HEART", "BY_HEART with dropout")
 # SIZE_EXPONENT, DATA_EXPONENT, REUSE, HEART_EXPONENT
 GRID = (np.arange(0.1, 0.65, 0.05), np.arange(0.1, 0.85, 0.05), (2, 4, 8, 16), (0, 0.25, 0.5, 1))
 

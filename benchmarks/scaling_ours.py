@@ -36,7 +36,7 @@ def shards(text: str, tokenizer: dict[str, Any], folder: str) -> dict[str, Any]:
     return {
         "train_tokens": train.n_tokens,
         "train_bytes": train.n_bytes,
-        **asdict(difficulty(words.decode(ids.tolist()), ids)),
+        **asdict(difficulty(words.decode(ids.tolist()))),
     }
 
 

@@ -66,7 +66,7 @@ def test_more_time_and_more_text_take_larger_models():
     sizes = [blocks(chosen(larger(SHAKESPEARE, 1e9), s)) for s in (20, 200, 2000, 20_000)]
     assert sizes == sorted(sizes)
     assert sizes[-1] > 20 * sizes[0]
-    assert blocks(chosen(larger(SHAKESPEARE, 2e5), 3600)) < sizes[2]
+    assert blocks(chosen(larger(SHAKESPEARE, 2e5), 3600)) <= sizes[2]
 
 
 def test_a_faster_machine_takes_larger_models_and_expects_less_loss():
@@ -96,12 +96,12 @@ def test_only_what_will_be_read_is_prepared():
 
 
 def test_tokenizers_follow_the_text_and_the_wish():
-    assert chosen(larger(SHAKESPEARE, 2e4)).config.tokenizer.kind == "char"
-    assert chosen(tokenizer="char").config.tokenizer.kind == "char"
-    sizes = [chosen(larger(SHAKESPEARE, n)).config.tokenizer.vocab_size for n in (2e5, 1e6, 1e8)]
+    assert chosen().config.tokenizer.kind == "char"
+    assert chosen(tokenizer="bpe").config.tokenizer.vocab_size == 2048
+    assert chosen(TANG, tokenizer="bpe").config.tokenizer.vocab_size == 4096
+    assert chosen(larger(SHAKESPEARE, 1e8), tokenizer="char").config.tokenizer.kind == "char"
+    sizes = [chosen(larger(SHAKESPEARE, n)).config.tokenizer.vocab_size for n in (4e6, 1e7, 1e8)]
     assert sizes == sorted(set(sizes))
-    assert chosen(TANG).config.tokenizer.vocab_size == 4096
-    assert chosen(SHAKESPEARE).config.tokenizer.vocab_size == 2048
 
 
 def test_a_text_too_short_for_a_row_gets_shorter_rows():
@@ -124,9 +124,10 @@ def test_the_expected_loss_falls_with_size_and_reading_and_rises_with_difficulty
 
 
 def test_difficulty_is_told_by_compression_and_by_single_tokens():
-    even = scaling.difficulty("abcd" * 1000, [0, 1, 2, 3] * 1000)
-    assert even.drawn == pytest.approx(2.0)  # four tokens, equally often, of one byte each
-    assert even.compressed < 0.2  # but their order is no secret
+    shakespeare, tang = (scaling.difficulty(facts.sample) for facts in (SHAKESPEARE, TANG))
+    assert 2.2 < shakespeare.compressed < 2.5 < 2.8 < tang.compressed
+    assert 2.8 < shakespeare.drawn < 3.0 < 3.2 < tang.drawn
+    assert scaling.difficulty("ab" * 2000).compressed < 0.3
 
 
 def test_batches_grow_with_what_is_read_in_powers_of_two():

@@ -14,10 +14,10 @@ from scratchlm.corpus.read import SourceFile, read_documents
 from scratchlm.model.transformer import Transformer
 from scratchlm.native import ops
 from scratchlm.recipes import scaling
-from scratchlm.recipes.estimate import learn_on_sample
 from scratchlm.recipes.plan_facts import FITS
 from scratchlm.recipes.recipe import Size, recipe
 from scratchlm.recipes.run_config import RunConfig
+from scratchlm.recipes.sample_tokenizer import learn_on_sample
 from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.training.memory import StepShape, kernels_serve, step_memory
 
@@ -32,6 +32,7 @@ PROBE_S = (0.1, 2.0)
 ROWS_SHARE = 4  # a step takes one row in so many at most of those that the text makes
 FEWEST_TOKENS = 0.4  # for each weight: smaller models won where there were fewer, and the rule ends
 PATIENCE = 3  # models in a row that are expected to be worse end the measuring
+NO_DECAY = 2  # readings by characters up to which weight decay does harm (docs/LOG.md)
 READINGS = 20  # of a text beyond which nothing is learned, where no time was asked for
 Kind = Literal["auto", "char", "bpe"]
 
@@ -140,10 +141,11 @@ class _Chooser:
         self.dtype, _ = devices.resolve_precision("auto", device)
         self.tokenizer, self.why = _choose_tokenizer(facts, wanted)
         learned = learn_on_sample([facts.sample], self.tokenizer, whole=False)
-        self.vocab_size = self.tokenizer.vocab_size or learned.vocab_size
-        ids = learned.encode(facts.sample)
-        self.bytes_per_token = len(facts.sample.encode()) / len(ids)
-        self.difficulty = scaling.difficulty(facts.sample, ids)
+        by_characters = self.tokenizer.kind == "char"
+        self.vocab_size = learned.vocab_size if by_characters else self.tokenizer.vocab_size
+        n_bytes = len(facts.sample.encode())
+        self.bytes_per_token = n_bytes / len(learned.encode(facts.sample))
+        self.difficulty = scaling.difficulty(facts.sample)
         self.tried: list[_Candidate] = []
 
     def choose(self) -> Choice:
@@ -236,6 +238,8 @@ class _Chooser:
             share=min(1.0, 1.2 * readings) if readings < 0.8 else 1.0,
         )
         config = config.replace("model", dropout=scaling.dropout_for(readings))
+        if self.tokenizer.kind == "char" and readings < NO_DECAY:
+            config = config.replace("optim", weight_decay=0.0)
         config = config.replace("schedule", warmup=min(config.schedule.warmup, max(1, steps // 10)))
         config = config.replace(
             "train",

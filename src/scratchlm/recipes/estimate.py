@@ -1,28 +1,25 @@
 """How many tokens a run's text makes, before it is prepared: from its bytes and a sample."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from scratchlm.base.errors import ConfigError, DataError
+from scratchlm.base.errors import DataError
 from scratchlm.base.files import read_manifest
 from scratchlm.corpus import bundled
 from scratchlm.corpus.read import SourceFile, find_files, read_documents
 from scratchlm.data.loader import DataConfig, SourceConfig, open_splits
 from scratchlm.data.shards import FORMAT, VERSION, is_shards_folder
 from scratchlm.recipes.run_config import RunConfig
+from scratchlm.recipes.sample_tokenizer import SAMPLE_BYTES, learn_on_sample
 from scratchlm.recipes.scaling import Difficulty, difficulty
-from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.tokenizer import Tokenizer
-from scratchlm.tokenizer.train import train_tokenizer
 
-SAMPLE_BYTES = 2_000_000
 SAMPLE_TOKENS = 300_000
 LEARNED = ("bpe", "sentencepiece-bpe", "sentencepiece-unigram")  # kinds of a size that is chosen
-N_BYTES = 260  # ids of a vocabulary without merges, about: bytes and control tokens
 COMPRESSED = (".gz", ".parquet")
 
 
@@ -73,7 +70,7 @@ def _of_shards(config: RunConfig) -> TokenCount:
         vocab_size,
         "counted when it was prepared",
         len(text.encode()) / len(ids),
-        difficulty(text, ids),
+        difficulty(text),
     )
 
 
@@ -111,24 +108,8 @@ def _of_text(config: RunConfig) -> TokenCount:
         vocab_size,
         f"{source}{sample_bytes / 1e6:.1f} MB of {total / 1e6:,.1f}",
         sample_bytes / len(ids),
-        difficulty("".join(sample), ids),
+        difficulty("".join(sample)),
     )
-
-
-def learn_on_sample(sample: list[str], config: TokenizerConfig, *, whole: bool) -> Tokenizer:
-    """A tokenizer of the config; of half the merges, and again, where a sample is too little.
-
-    whole    the sample is all there is: then too little is an error, as it will be in the run
-    raises   ConfigError
-    """
-    while True:
-        try:
-            return train_tokenizer(iter(sample), replace(config, max_text_bytes=SAMPLE_BYTES))
-        except ConfigError:
-            n_merges = (config.vocab_size - N_BYTES) // 2
-            if whole or n_merges < 1:
-                raise
-            config = replace(config, vocab_size=N_BYTES + n_merges)
 
 
 def _sample(config: RunConfig, files: list[SourceFile]) -> Iterator[str]:

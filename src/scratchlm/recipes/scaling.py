@@ -5,10 +5,12 @@
 
 import bz2
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from scratchlm.recipes.sample_tokenizer import learn_on_sample
+from scratchlm.tokenizer.config import TokenizerConfig
 
 # (layers, width) of the models that `build` chooses from. Depth and width grow together, as in
 # Pythia (arXiv:2304.01373, table 1); what is deeper for its width was slower here, and no better.
@@ -18,13 +20,12 @@ LADDER = (
 )  # fmt: skip
 
 # From so many bytes of text on, a byte-level vocabulary of so many ids; twice as many where a
-# character takes three bytes, as in Chinese. Measured at 1.1 MB of English (2,048 before 1,024,
-# 4,096 and characters) and 1.4 MB of Chinese (4,096 before 2,048, 8,192 and characters); the rest
-# as in other models of that size.
+# character takes three bytes, as in Chinese. Measured at 1.1 MB of English (2,048 before 1,024 and
+# 4,096) and 1.4 MB of Chinese (4,096 before 2,048 and 8,192); the rest as in other models.
 VOCABULARIES = (
     (0, 512), (3e5, 1024), (8e5, 2048), (5e6, 4096), (30e6, 8192), (300e6, 16_384), (3e9, 32_768),
 )  # fmt: skip
-CHARACTERS_BELOW = 1e5  # bytes: too little to learn words from
+CHARACTERS_BELOW = 3e6  # bytes: words that are learned from less do not fit new text of its kind
 
 # The batch grows with the root of what is read (measured at both ends: 1,024 tokens are best for
 # 2 M in all; the exponent is that of arXiv:2401.02954 and of arXiv:2412.04403, near a half).
@@ -41,11 +42,12 @@ BY_SIZE, SIZE_EXPONENT = 0.367, 0.15
 BY_DATA, DATA_EXPONENT = 0.46, 0.3
 REUSE = 8.0
 BY_HEART, HEART_EXPONENT = 0.159, 0.5
-SPARED = 0.47  # of BY_HEART, with dropout
 
-BEST_AFTER = (1, 2, 4, 8, 16)  # readings, at which the best model of a longer run may be
+BEST_AFTER = (1, 2, 4, 8)  # readings, at which the best model of a longer run may be
+MOST_READINGS = 8.0  # beyond, dropout keeps what was reached, and no more (measured)
 
 COMPRESSED_BYTES = 1_000_000  # of a text that tell how hard it is
+_VOCABULARY = 2048  # that tells it too
 
 
 def vocabulary_for(n_bytes: float, bytes_per_character: float) -> int:
@@ -64,7 +66,7 @@ def dropout_for(readings: float) -> float:
     """Against learning by heart what is read again and again. Measured: 0.2 loses where a text is
     read five times, and is as good as reading it less often where it is read fifteen times.
     """
-    return 0.0 if readings < 8 else 0.2
+    return 0.0 if readings < MOST_READINGS else 0.2
 
 
 @dataclass(frozen=True)
@@ -72,20 +74,23 @@ class Difficulty:
     """How hard a text is, in bits per byte.
 
     compressed   as bzip2 writes it: about 1.6 for code, 2.3 for English, 3 for Chinese
-    drawn        of its tokens, each by its frequency alone: about 3
+    drawn        of its tokens, each by its frequency alone: about 3; of a byte-level vocabulary of
+                 its own, whatever the model's is
     """
 
     compressed: float
     drawn: float
 
 
-def difficulty(text: str, ids: Sequence[int] | np.ndarray) -> Difficulty:
-    """What a sample of a text tells, and its tokens."""
-    n_bytes = max(1, len(text.encode()))
-    part = text.encode()[:COMPRESSED_BYTES]
+def difficulty(text: str) -> Difficulty:
+    """What a sample of a text tells."""
+    part = text.encode()[:COMPRESSED_BYTES].decode(errors="ignore")
+    n_bytes = max(1, len(part.encode()))
+    config = TokenizerConfig(kind="bpe", vocab_size=_VOCABULARY)
+    ids = learn_on_sample([part], config, whole=False).encode(part)
     counts = np.unique(np.asarray(ids), return_counts=True)[1]
     drawn = float(-(counts * np.log2(counts / max(1, counts.sum()))).sum()) / n_bytes
-    return Difficulty(8 * len(bz2.compress(part)) / max(1, len(part)), drawn)
+    return Difficulty(8 * len(bz2.compress(part.encode())) / n_bytes, drawn)
 
 
 def expected_bits(
@@ -97,21 +102,17 @@ def expected_bits(
     read_bytes     of text that the run reads, repetitions included
     unique_bytes   of text that there are to read
     """
-    readings = read_bytes / unique_bytes
-    dropout = dropout_for(readings)
+    readings = min(read_bytes / unique_bytes, MOST_READINGS)
     tried = [readings, *(n for n in BEST_AFTER if n < readings)]  # the best checkpoint is kept
-    return min(_bits_after(text, parameters, n, unique_bytes, dropout) for n in tried)
+    return min(_bits_after(text, parameters, n, unique_bytes) for n in tried)
 
 
-def _bits_after(
-    text: Difficulty, parameters: float, readings: float, unique_bytes: float, dropout: float
-) -> float:
+def _bits_after(text: Difficulty, parameters: float, readings: float, unique_bytes: float) -> float:
     again = max(readings - 1, 0.0)
     effective = min(readings, 1 + REUSE * (1 - math.exp(-again / REUSE)))
     size, data = parameters / 1e6, effective * unique_bytes / 1e6
-    heart = BY_HEART * (SPARED if dropout else 1.0)
     return (
         text.compressed * (FLOOR + BY_SIZE * size**-SIZE_EXPONENT)
-        + text.compressed * heart * size**HEART_EXPONENT * again / 10
+        + text.compressed * BY_HEART * size**HEART_EXPONENT * again / 10
         + text.drawn * BY_DATA * data**-DATA_EXPONENT
     )
