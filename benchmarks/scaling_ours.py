@@ -10,12 +10,12 @@ from scratchlm.checkpoint.folder import load_model
 from scratchlm.corpus import bundled
 from scratchlm.data.loader import DataConfig, Loader, SourceConfig, open_splits
 from scratchlm.evaluation.loss import held_out_loss
-from scratchlm.recipes.prepare import PrepareConfig, prepare
+from scratchlm.recipes.prepare import PrepareConfig, prepare, training_part
 from scratchlm.recipes.pretrain import pretrain
 from scratchlm.recipes.recipe import Size, recipe
 from scratchlm.recipes.scaling import difficulty
 from scratchlm.recipes.tokenizer import train as train_tokenizer
-from scratchlm.tokenizer.config import TokenizerConfig
+from scratchlm.tokenizer.config import LEARNED, TokenizerConfig
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.metrics import read_metrics
 
@@ -27,8 +27,10 @@ def shards(text: str, tokenizer: dict[str, Any], folder: str) -> dict[str, Any]:
     """Write a text as shards, its last tenth for validation; nothing where they are there."""
     if not (Path(folder) / "manifest.json").is_file():
         paths = bundled.resolve_all([text])
-        words = train_tokenizer(paths, TokenizerConfig(**tokenizer))
-        prepare(paths, folder, words, config=PrepareConfig(split="tail", val_fraction=0.1))
+        config = PrepareConfig(split="tail", val_fraction=0.1)
+        keep = training_part(paths, config) if tokenizer["kind"] in LEARNED else None
+        words = train_tokenizer(paths, TokenizerConfig(**tokenizer), keep=keep)
+        prepare(paths, folder, words, config=config)
     data = DataConfig(sources=(SourceConfig(Path(folder)),))
     (train,) = open_splits(data, "train")
     words = Tokenizer.load(Path(folder))

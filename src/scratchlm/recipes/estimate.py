@@ -16,10 +16,10 @@ from scratchlm.data.shards import FORMAT, VERSION, is_shards_folder
 from scratchlm.recipes.run_config import RunConfig
 from scratchlm.recipes.sample_tokenizer import SAMPLE_BYTES, learn_on_sample
 from scratchlm.recipes.scaling import Difficulty, difficulty
+from scratchlm.tokenizer.config import LEARNED
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 SAMPLE_TOKENS = 300_000
-LEARNED = ("bpe", "sentencepiece-bpe", "sentencepiece-unigram")  # kinds of a size that is chosen
 COMPRESSED = (".gz", ".parquet")
 
 

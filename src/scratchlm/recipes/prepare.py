@@ -204,8 +204,23 @@ def _read(files: Sequence[SourceFile], config: PrepareConfig, tally: Tally) -> I
     )
 
 
+def training_part(
+    paths: Path | str | Sequence[Path | str], config: PrepareConfig
+) -> Callable[[Iterable[Document]], Iterator[Document]]:
+    """What picks, of these paths' documents, those and the parts that `prepare` gives to training.
+
+    A vocabulary that has seen the validation split has words for names that only that split has.
+    """
+    divide = _choose_split(find_files(bundled.resolve_all(paths)), config, quiet=True)
+
+    def keep(documents: Iterable[Document]) -> Iterator[Document]:
+        return (piece.document for piece in divide(documents) if piece.split == "train")
+
+    return keep
+
+
 def _choose_split(
-    files: Sequence[SourceFile], config: PrepareConfig
+    files: Sequence[SourceFile], config: PrepareConfig, *, quiet: bool = False
 ) -> Callable[[Iterable[Document]], Iterator[Piece]]:
     """Draw documents where there are enough of them, else count the text and take its tail."""
     fraction = config.val_fraction
@@ -218,11 +233,13 @@ def _choose_split(
         n_chars += len(document.text)
         n_documents += document.ends
         if config.split == "auto" and n_documents == enough:
-            say(f"Validation takes {fraction:.3g} of the documents, drawn by their ids.")
+            if not quiet:
+                say(f"Validation takes {fraction:.3g} of the documents, drawn by their ids.")
             return drawn
     n_train = int(n_chars * (1 - fraction))
     why = "" if config.split == "tail" else f" (documents: {n_documents}, too few to draw from)"
-    say(f"Validation takes the last {n_chars - n_train} of {n_chars} characters{why}.")
+    if not quiet:
+        say(f"Validation takes the last {n_chars - n_train} of {n_chars} characters{why}.")
     return partial(divide_by_tail, n_train_chars=n_train)
 
 

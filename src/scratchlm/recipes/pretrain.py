@@ -30,10 +30,11 @@ from scratchlm.data.shards import is_shards_folder
 from scratchlm.native import ops
 from scratchlm.native.library import describe as describe_kernels
 from scratchlm.recipes.load import find_model
-from scratchlm.recipes.prepare import prepare
+from scratchlm.recipes.prepare import prepare, training_part
 from scratchlm.recipes.pretrain_run import PretrainResult, PretrainRun
 from scratchlm.recipes.run_config import CONFIG, RunConfig, check_same
 from scratchlm.recipes.tokenizer import train as train_tokenizer
+from scratchlm.tokenizer.config import LEARNED
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.parallel import Processes, join, own_device, share_of_step
 from scratchlm.training.stop import explain_out_of_memory
@@ -138,9 +139,11 @@ def _open_data(config: RunConfig, out: Path, init: Path | None) -> tuple[DataCon
         if init is not None:
             tokenizer = Tokenizer.load(init)
         else:
+            learned = config.tokenizer.kind in LEARNED  # others must know all that there is
             tokenizer = train_tokenizer(
                 paths,
                 config.tokenizer,
+                keep=training_part(paths, config.prepare) if learned else None,
                 errors=config.prepare.errors,
                 text_key=config.prepare.text_key,
                 document_separator=config.prepare.document_separator,

@@ -25,7 +25,7 @@ LADDER = (
 VOCABULARIES = (
     (0, 512), (3e5, 1024), (8e5, 2048), (5e6, 4096), (30e6, 8192), (300e6, 16_384), (3e9, 32_768),
 )  # fmt: skip
-CHARACTERS_BELOW = 3e6  # bytes: words that are learned from less do not fit new text of its kind
+CHARACTERS_BELOW = 3e6  # bytes: on less, words lost on text that is far away (docs/LOG.md)
 
 # The batch grows with the root of what is read (measured at both ends: 1,024 tokens are best for
 # 2 M in all; the exponent is that of arXiv:2401.02954 and of arXiv:2412.04403, near a half).

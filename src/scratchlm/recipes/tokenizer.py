@@ -1,6 +1,6 @@
 """Tokenizers over files: train one on folders of text, encode and decode, compare (stage 4)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scratchlm.base.errors import ConfigError, DataError
@@ -42,12 +42,14 @@ def train(
     errors: Errors = "strict",
     text_key: str = "text",
     document_separator: str | None = None,
+    keep: Callable[[Iterable[Document]], Iterator[Document]] | None = None,
 ) -> Tokenizer:
     """Learn a tokenizer from files and folders of text, read as a stream.
 
     out        the folder to save it in; None keeps it in memory only
     overwrite  replace a tokenizer that is there already
     errors, text_key, document_separator    see `corpus.read.read_documents`
+    keep       picks the documents and parts to learn from (`prepare.training_part`); None: all
 
     raises   DataError for text that cannot be read; ConfigError for an `out` that holds other
              things than a tokenizer, and for a vocabulary larger than the text allows
@@ -65,7 +67,8 @@ def train(
         tally=tally,
     )
     with Progress("learning the vocabulary", _total(files)) as progress:
-        texts = (document.text for document in documents)
+        kept = keep(documents) if keep else documents
+        texts = (document.text for document in kept)
         tokenizer = training.train_tokenizer(texts, config, progress.update)
     tally.report()
     if out is not None:

@@ -23,6 +23,8 @@ PAD = "<pad>"
 UNKNOWN = "<unk>"
 REGEX_UNKNOWN = "<|unk|>"  # the name in Raschka's book, chapter 2
 
+LEARNED = ("bpe", "sentencepiece-bpe", "sentencepiece-unigram")  # kinds of a size that is chosen
+
 
 @dataclass(frozen=True)
 class TokenizerConfig:
