@@ -14,6 +14,7 @@ from scratchlm.cli.plan import print_plan
 from scratchlm.recipes.load import find_model
 from scratchlm.recipes.plan import plan
 from scratchlm.recipes.pretrain import Resume, pretrain
+from scratchlm.recipes.pretrain_run import PretrainResult
 from scratchlm.recipes.run_config import RunConfig
 
 
@@ -56,14 +57,7 @@ class Pretrain(ConfigCommand):
         )
         if result.interrupted:
             sys.exit(INTERRUPTED)
-        say(
-            f"ended after step {result.step}: {result.reason}, "
-            f"{duration(result.seconds)} of training"
-        )
-        if result.loss_nats is not None:
-            bits = f", {result.bits_per_byte:.4f} bits per byte" if result.bits_per_byte else ""
-            say(f"held-out loss {result.loss_nats:.4f} nats per token{bits}")
-        say(f"try it: scratchlm generate {result.model}")
+        say_ending(result)
         if launch().rank == 0:
             print(result.model)
 
@@ -74,3 +68,12 @@ class Pretrain(ConfigCommand):
         model = read_model_config(find_model(self.init))
         dropout = self.settings.model.dropout
         return replace(self.settings, model=replace(model, dropout=dropout))
+
+
+def say_ending(result: PretrainResult) -> None:
+    """Why a run ended, how good its model is, and what to do with it."""
+    say(f"ended after step {result.step}: {result.reason}, {duration(result.seconds)} of training")
+    if result.loss_nats is not None:
+        bits = f", {result.bits_per_byte:.4f} bits per byte" if result.bits_per_byte else ""
+        say(f"held-out loss {result.loss_nats:.4f} nats per token{bits}")
+    say(f"try it: scratchlm generate {result.model}")

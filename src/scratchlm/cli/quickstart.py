@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from scratchlm.cli.command import BEGAN, INTERRUPTED, Command, Paths
 from scratchlm.cli.plan import print_plan
+from scratchlm.cli.pretrain import say_ending
 from scratchlm.recipes.build import build, choose_for
 from scratchlm.recipes.plan import plan
 from scratchlm.recipes.pretrain import Resume
@@ -89,4 +90,5 @@ class Build(Command):
         result = build(self.paths, self.out, **options)
         if result.interrupted:
             sys.exit(INTERRUPTED)
+        say_ending(result)
         print(result.model)
