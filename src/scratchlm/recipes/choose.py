@@ -287,7 +287,8 @@ def _n_block_weights(config: RunConfig) -> int:
 
 def _choose_tokenizer(facts: TextFacts, wanted: Kind) -> tuple[TokenizerConfig, str]:
     """The tokenizer's settings, and why."""
-    small = facts.n_bytes < scaling.CHARACTERS_BELOW and facts.n_characters <= 8192
+    few = facts.n_characters <= scaling.MOST_CHARACTERS  # else new text has new ones
+    small = few and facts.n_bytes < scaling.CHARACTERS_BELOW
     if wanted == "char" or (wanted == "auto" and small):
         why = "as you asked" if wanted == "char" else "the text is too small to learn words from"
         return TokenizerConfig(kind="char"), f"characters, {why}"
