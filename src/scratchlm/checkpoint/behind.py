@@ -5,9 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from scratchlm.checkpoint.sharded import model_of
 from scratchlm.model.transformer import Transformer
 
 
@@ -51,15 +51,7 @@ class Behind:
 
 def copied_model(model: Transformer) -> Transformer:
     """A copy on the CPU that further steps do not change; its weights are whole already."""
-    with torch.device("meta"):
-        result = Transformer(model.config)
-    for name, weight in model.named_parameters():
-        owner, _, own_name = name.rpartition(".")
-        copy = nn.Parameter(copied(weight.detach()), requires_grad=False)
-        setattr(result.get_submodule(owner), own_name, copy)
-    if model.config.tie_embeddings:
-        result.head.weight = result.embedding.weight
-    return result
+    return model_of(model.config, ((name, copied(w)) for name, w in model.named_parameters()))
 
 
 def copied(value: Any) -> Any:

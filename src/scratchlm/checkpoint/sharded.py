@@ -10,7 +10,7 @@ with consolidation, PyTorch silently wrote half of each tensor.
 
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from scratchlm.base.errors import CheckpointError
+from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 
 SHARDS = "state.shards"
@@ -59,14 +60,24 @@ def whole_model(model: Transformer, *, keep: bool) -> Transformer:
     if not any(hasattr(weight, "full_tensor") for weight in model.parameters()):
         return model
     model.reshard()  # type: ignore[operator]  # an evaluation leaves some weights put together
+
+    def gathered() -> Iterator[tuple[str, Tensor]]:
+        for name, weight in model.named_parameters():
+            together = whole(weight.detach())  # one at a time: not the whole model on every device
+            if keep:
+                yield name, together.cpu()
+
+    return model_of(model.config, gathered())
+
+
+def model_of(config: ModelConfig, weights: Iterable[tuple[str, Tensor]]) -> Transformer:
+    """A model of these tensors, by the names of its parameters; others stay without numbers."""
     with torch.device("meta"):
-        result = Transformer(model.config)
-    for name, weight in model.named_parameters():
-        together = whole(weight.detach())  # one at a time: not the whole model on every device
-        if keep:
-            owner, _, own_name = name.rpartition(".")
-            setattr(result.get_submodule(owner), own_name, nn.Parameter(together.cpu()))
-    if model.config.tie_embeddings:
+        result = Transformer(config)
+    for name, weight in weights:
+        owner, _, own_name = name.rpartition(".")
+        setattr(result.get_submodule(owner), own_name, nn.Parameter(weight))
+    if config.tie_embeddings:
         result.head.weight = result.embedding.weight
     return result
 

@@ -13,7 +13,7 @@ import tyro
 from scratchlm.base.config import read_toml
 from scratchlm.base.errors import ConfigError
 
-BEGAN = time.monotonic()  # about when the process started: before any library is imported
+BEGAN = time.monotonic()  # about when the process started: before PyTorch is imported
 HELP = {"-h", "--help"}
 INTERRUPTED = 130  # exit status of a run that Ctrl-C or SIGTERM ended, saved or not
 Paths = Annotated[  # one or more files and folders, without a flag

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scratchlm.base import device as devices
 from scratchlm.base.config import read_toml
-from scratchlm.base.duration import duration, next_time, parse_duration
+from scratchlm.base.duration import duration, next_time
 from scratchlm.base.errors import ConfigError
 from scratchlm.base.log import say
 from scratchlm.corpus import bundled
@@ -18,6 +18,8 @@ from scratchlm.recipes.pretrain import Resume, pretrain
 from scratchlm.recipes.pretrain_run import PretrainResult
 from scratchlm.recipes.probe import step_seconds
 from scratchlm.recipes.run_config import CONFIG, RunConfig, TextConfig
+from scratchlm.training.clock import Clock
+from scratchlm.training.optimizers import ScheduleConfig
 
 BUDGETS = {"cpu": "10m", "mps": "20m", "cuda": "30m"}  # where none is given
 SHORTEST = 10.0  # seconds: below, start-up and saving leave nothing for training
@@ -104,10 +106,9 @@ def _seconds(budget: str, until: str, began: float | None) -> float:
 
     raises   ConfigError for less than SHORTEST
     """
-    if until:
-        seconds = datetime.fromisoformat(until).timestamp() - time.time()
-    else:
-        seconds = parse_duration(budget) - (time.monotonic() - began if began else 0.0)
+    clock = Clock.of(ScheduleConfig(), began or time.monotonic(), budget, until)
+    assert clock is not None  # there is a usual budget
+    seconds = clock.left
     if seconds < SHORTEST:
         given = f"until {until}" if until else f"a budget of {budget}"
         raise ConfigError(

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from scratchlm.base.errors import DataError
 from scratchlm.base.files import read_manifest
 from scratchlm.corpus import bundled
@@ -63,22 +61,22 @@ def _of_shards(config: RunConfig) -> TokenCount:
         train += splits["train"]["n_tokens"]
         validation += splits.get("val", {"n_tokens": 0})["n_tokens"]
         vocab_size = max(vocab_size, manifest["vocab_size"])
-    text, ids = _decoded(config.data.sources[0].path)
+    text, n_tokens = _decoded(config.data.sources[0].path)
     return TokenCount(
         train,
         validation,
         vocab_size,
         "counted when it was prepared",
-        len(text.encode()) / len(ids),
+        len(text.encode()) / n_tokens,
         difficulty(text),
     )
 
 
-def _decoded(folder: Path) -> tuple[str, np.ndarray]:
-    """The beginning of a folder of shards, as text and as ids."""
+def _decoded(folder: Path) -> tuple[str, int]:
+    """The beginning of a folder of shards as text, and of how many tokens it is."""
     (split,) = open_splits(DataConfig(sources=(SourceConfig(folder),)), "train", verify=False)
-    ids = split.read(0, min(split.n_tokens, SAMPLE_TOKENS))
-    return Tokenizer.load(folder).decode(ids.tolist()), ids
+    n = min(split.n_tokens, SAMPLE_TOKENS)
+    return Tokenizer.load(folder).decode(split.read(0, n).tolist()), n
 
 
 def _of_text(config: RunConfig) -> TokenCount:
@@ -94,20 +92,20 @@ def _of_text(config: RunConfig) -> TokenCount:
         raise DataError(f"there is no text in {', '.join(map(str, paths))}: all of it is empty.")
     whole = sample_bytes < SAMPLE_BYTES  # then its own vocabulary is the run's
     tokenizer = learn_on_sample(sample, chosen, whole=whole)
-    ids = [i for text in sample for i in tokenizer.encode(text)]
+    n_tokens = sum(len(tokenizer.encode(text)) for text in sample)
     total = max(sample_bytes, int(config.prepare.share * sum(file.n_bytes for file in files)))
     vocab_size = tokenizer.vocab_size if whole or not known else known
     if any(file.path.suffix.lower() in COMPRESSED for file in files):
         return TokenCount(None, None, vocab_size, "it is compressed, so its length is not known")
     train_share = 1 - config.prepare.val_fraction
-    scaled = len(ids) * total / sample_bytes
-    source = f"estimated: {sample_bytes / len(ids):.2f} bytes each in the first "
+    scaled = n_tokens * total / sample_bytes
+    source = f"estimated: {sample_bytes / n_tokens:.2f} bytes each in the first "
     return TokenCount(
         int(scaled * train_share),
         int(scaled * (1 - train_share)),
         vocab_size,
         f"{source}{sample_bytes / 1e6:.1f} MB of {total / 1e6:,.1f}",
-        sample_bytes / len(ids),
+        sample_bytes / n_tokens,
         difficulty("".join(sample)),
     )
 

@@ -7,13 +7,11 @@ Nothing is written.
 import math
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import torch
 from torch import nn
 
 from scratchlm.base import device as devices
-from scratchlm.base.duration import parse_duration
 from scratchlm.base.errors import ConfigError
 from scratchlm.base.runtime import describe_machine
 from scratchlm.data.shards import dtype_for
@@ -24,6 +22,7 @@ from scratchlm.recipes.hardware import MFU, Hardware, find_hardware
 from scratchlm.recipes.plan_facts import FITS, Disk, Parameters, Plan, Times
 from scratchlm.recipes.probe import TrainingSpeed, probe_training
 from scratchlm.recipes.run_config import RunConfig
+from scratchlm.training.clock import Clock
 from scratchlm.training.memory import PROGRAM, Memory, StepShape, kernels_serve, step_memory
 from scratchlm.training.parallel import share_of_step
 
@@ -202,11 +201,9 @@ class _Planner:
 
     def _seconds(self) -> float:
         """That the run may take; 0 where steps are counted instead."""
-        train = self.config.train
-        if train.budget:
-            return parse_duration(train.budget)
-        until = datetime.fromisoformat(train.until).timestamp() if train.until else 0.0
-        return max(1.0, until - time.time()) if until else 0.0
+        config, train = self.config, self.config.train
+        clock = Clock.of(config.schedule, time.monotonic(), train.budget, train.until)
+        return max(1.0, clock.left) if clock else 0.0
 
     def _filling(self, seconds: float, step_s: float) -> RunConfig:
         """The config with as many steps as fill so many seconds."""

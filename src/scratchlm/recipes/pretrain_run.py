@@ -5,7 +5,6 @@ import platform
 import shutil
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 
 from scratchlm import __version__
 from scratchlm.base.config import to_dict, write_toml
-from scratchlm.base.duration import parse_duration
 from scratchlm.base.files import replace_folder, sha256_of, write_json, write_manifest, write_text
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
@@ -115,7 +113,7 @@ class PretrainRun:
             seq_len=config.data.seq_len,
             hooks=self.hooks.pairs(),
             processes=processes,
-            clock=self._clock(),
+            clock=Clock.of(config.schedule, self.began, config.train.budget, config.train.until),
         )
         if state:
             assert newest is not None
@@ -126,16 +124,6 @@ class PretrainRun:
             say(f"resuming from {newest} after step {self.trainer.step}")
         else:
             say(f"model: {config.model.family}, {model.n_parameters():,} parameters")
-
-    def _clock(self) -> Clock | None:
-        """The clock of a run that has a budget or an end."""
-        train, schedule = self.config.train, self.config.schedule
-        if train.budget:
-            return Clock(schedule, self.began, budget=parse_duration(train.budget))
-        if train.until:
-            until = datetime.fromisoformat(train.until).timestamp()
-            return Clock(schedule, self.began, until=until)
-        return None
 
     def _make_model(self, newest: Path | None, init: Path | None) -> Transformer:
         config, device = self.config, self.processes.model_device

@@ -8,8 +8,10 @@ that goes on decides nothing twice, and stays exact.
 
 import time
 from dataclasses import astuple, dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
+from scratchlm.base.duration import parse_duration
 from scratchlm.training.optimizers import ScheduleConfig
 
 CLOSE = 0.02  # steps that are left are counted anew when they are wrong by more than this share
@@ -49,6 +51,18 @@ class Clock:
         self._first: float | None = None  # when this process began its first step
         self._from = (0, 0.0)  # (step, time) since which a step's time is measured
         self._next_look = 0
+
+    @classmethod
+    def of(cls, schedule: ScheduleConfig, began: float, budget: str, until: str) -> Self | None:
+        """The clock of `train.budget` or `train.until`; None where both are empty.
+
+        raises   ConfigError for a budget that is none, ValueError for an end that is none
+        """
+        if budget:
+            return cls(schedule, began, budget=parse_duration(budget))
+        return (
+            cls(schedule, began, until=datetime.fromisoformat(until).timestamp()) if until else None
+        )
 
     @property
     def spent(self) -> float:
