@@ -73,7 +73,12 @@ def test_the_memory_is_that_of_the_measured_run(config, family, precision, accum
         train=TrainConfig(micro_batch=rows, accumulate=accumulate, precision=precision),
     )
     made = plan(config, device="cpu", probe_seconds=0)
-    assert made.memory.total == pytest.approx(made.probe_memory, rel=0.15)  # 4 and 8 % when written
+    step = made.memory.total - made.memory.saving  # the probe saves nothing
+    assert step == pytest.approx(made.probe_memory, rel=0.15)  # 4 and 8 % when written
+    P = made.parameters.total
+    assert made.memory.saving == 4 * P + made.memory.optimizer
+    short = plan(config.replace("train", steps=10), device="cpu", probe_seconds=0)
+    assert short.memory.saving == 0  # saved once, after the last step
 
 
 def test_nothing_is_written(text, tmp_path, capsys):

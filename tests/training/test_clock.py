@@ -44,6 +44,15 @@ def test_the_rate_warms_up_holds_and_falls_to_the_floor(time):
     assert [clock.factor(step) for step in (10, 15, 20)] == pytest.approx([0.8, 0.45, 0.1])
 
 
+def test_a_hook_that_takes_long_does_not_pass_for_slow_steps(time):
+    for every in (97, 103, 230, 461, 700):
+        clock, begin = Clock(WSD, time.now, budget=180.0), time.now
+        decided = run(clock, time, lambda n, every=every: 2.0 if n and n % every == 0 else 0.05)
+        assert 174 < time.now - begin < 183
+        last = decided[-1].end
+        assert all(one.end == pytest.approx(last, rel=0.05) for one in decided)
+
+
 @pytest.mark.parametrize("late", [3.0, 0.5])
 def test_steps_that_become_slower_or_faster_are_counted_anew(time, late):
     clock = Clock(WSD, time.now, budget=100.0)

@@ -22,6 +22,7 @@ PARTS = {  # of the memory, in words
     "loss": "head and loss",
     "temporary": "temporary",
     "holes": "holes between them",
+    "saving": "the copy that is saved",
 }
 
 
@@ -122,7 +123,7 @@ def _memory(made: Plan) -> str:
     ]
     text = f"peak {made.memory.moment}: {', '.join(parts)}"
     if made.probe_memory:
-        text += f"; {_bytes(made.probe_memory)} in the measured run"
+        text += f"; {_bytes(made.probe_memory)} in the measured run, which saved nothing"
     return text + (f"; there are {_bytes(made.memory_limit)}" if made.memory_limit else "")
 
 

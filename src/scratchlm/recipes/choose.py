@@ -221,6 +221,7 @@ class _Chooser:
             optimizer="muon",
             device=self.device.type,
             kernels=kernels_serve(self.device.type, self.dtype, compiled=False),
+            saving=True,
         )
         return memory is None or step_memory(config.model, step).total <= FITS * memory
 

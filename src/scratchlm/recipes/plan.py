@@ -123,9 +123,17 @@ def _memory(config: RunConfig, machine: _Machine, speed: TrainingSpeed | None = 
         recompute=train.recompute,
         segments=config.data.rows == "packed",
         shard=min(config.parallel.shard or machine.count, machine.count),
+        saving=machine.count == 1 and _saves_meanwhile(config),
     )
     program = speed.program if speed and speed.program else PROGRAM
     return step_memory(config.model, step, program)
+
+
+def _saves_meanwhile(config: RunConfig) -> bool:
+    """Whether a step follows one after which a checkpoint may be written."""
+    train = config.train
+    every = [n for n in (train.save_every, train.eval_every) if n]
+    return bool(train.budget or train.until) or bool(every and min(every) < train.steps)
 
 
 def _fitting(config: RunConfig, machine: _Machine) -> RunConfig | None:

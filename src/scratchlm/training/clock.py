@@ -16,6 +16,7 @@ from scratchlm.training.optimizers import ScheduleConfig
 
 CLOSE = 0.02  # steps that are left are counted anew when they are wrong by more than this share
 LATE = 0.03  # at once when the run would be late by this share of its whole time
+MEASURED = 0.1  # share of the whole time, or half of what is left, that a step's time is taken from
 AFTERWARDS = 0.3  # seconds for what follows the last step's hooks: the model folder is written
 
 
@@ -49,7 +50,9 @@ class Clock:
         self._spent_before = self._trained_before = 0.0
         self._share = schedule.cooldown if schedule.kind == "wsd" else 0.0
         self._first: float | None = None  # when this process began its first step
-        self._from = (0, 0.0)  # (step, time) since which a step's time is measured
+        # (step, time) since which a step's time is measured, and will be after the next look: a
+        # step alone may have an evaluation after it, and pass for slow.
+        self._from = self._next_from = (0, 0.0)
         self._next_look = 0
 
     @classmethod
@@ -100,7 +103,7 @@ class Clock:
         now = time.monotonic()
         left = self.left - reserve - AFTERWARDS
         if self._from[0] == 0 or step <= self._from[0]:  # the first step compiles: it is left out
-            self._from = (step, now)
+            self._from = self._next_from = (step, now)
             return self._cool(step, 1) if left <= 0 else None
         step_s = (now - self._from[1]) / (step - self._from[0])
         n_left = max(1, int(left / step_s))
@@ -108,15 +111,23 @@ class Clock:
             due = left <= self._share * (self.trained + left) + step_s
             return self._cool(step, n_left) if due else None
         planned = self.cooling.end - step
-        late = (planned - n_left) * step_s > LATE * (self.spent + max(0.0, left))
+        whole = self.spent + max(0.0, left)
+        measured = now - self._from[1] >= min(MEASURED * whole, left / 2)
+        late = measured and (planned - n_left) * step_s > LATE * whole
         if planned < 1 or not (late or step >= self._next_look):
             return None
-        self._from, self._next_look = (step, now), step + max(1, planned // 2)
-        return self._cool(step, n_left) if abs(n_left - planned) > CLOSE * planned else None
+        if measured and abs(n_left - planned) > CLOSE * planned:
+            return self._cool(step, n_left)
+        self._looked(step, planned)
+        return None
 
     def _cool(self, step: int, n_steps: int) -> Cooling:
-        self._next_look = step + max(1, n_steps // 2)
+        self._looked(step, n_steps)
         return Cooling(step, self.factor(step), step + n_steps)
+
+    def _looked(self, step: int, n_left: int) -> None:
+        self._from, self._next_from = self._next_from, (step, time.monotonic())
+        self._next_look = step + max(1, n_left // 2)
 
     def state_dict(self) -> dict[str, Any]:
         """What was decided, and the time that it took so far."""

@@ -41,6 +41,7 @@ class Memory:
     loss         head, logits and their gradients
     temporary    what lives only for this moment
     holes        between tensors, in the heap
+    saving       a copy of weights and optimizer that is being written (`checkpoint/behind.py`)
     """
 
     moment: str
@@ -53,6 +54,7 @@ class Memory:
     loss: int
     temporary: int
     holes: int = 0
+    saving: int = 0
 
     @property
     def total(self) -> int:
@@ -70,6 +72,7 @@ class StepShape:
     recompute  the blocks keep what enters them, and compute the rest again
     segments   rows hold several documents that must not see each other
     shard      processes that share the weights
+    saving     a checkpoint is written meanwhile, from a copy
     """
 
     micro_batch: int
@@ -83,6 +86,7 @@ class StepShape:
     recompute: bool = False
     segments: bool = False
     shard: int = 1
+    saving: bool = False
 
 
 def kernels_serve(device: str, dtype: torch.dtype, compiled: bool) -> bool:
@@ -118,6 +122,7 @@ class _Step:
             "process": self._process(),
             "weights": FLOAT32 * P // step.shard,
             "optimizer": self._optimizer() // step.shard,
+            "saving": self._saving(),
         }
         kept = gradients if step.accumulate > 1 else 0  # of the micro-batches before
         nothing = {"gradients": gradients, "copies": 0, "activations": 0, "loss": 0}
@@ -159,7 +164,7 @@ class _Step:
         path = "kernels" if self.step.kernels else "compiled" if self.step.compiled else "plain"
         of_passing, of_weights = HOLES[path]
         of_passing += HOLES_OF_DROPOUT * (self.step.kernels and self.config.dropout > 0)
-        passing = peak.total - peak.process - peak.weights - peak.optimizer
+        passing = peak.total - peak.process - peak.weights - peak.optimizer - peak.saving
         return int(of_passing * passing + of_weights * peak.weights)
 
     @cached_property
@@ -174,6 +179,11 @@ class _Step:
             return 2 * FLOAT32 * P
         hidden = sum(weight.numel() for weight in self.matrices)
         return 2 * FLOAT32 * (P - hidden) + FLOAT32 * hidden
+
+    def _saving(self) -> int:
+        if not self.step.saving or self.step.device == "cuda":  # then the copy is not there
+            return 0
+        return FLOAT32 * self.model.n_parameters() + self._optimizer()
 
     def _copies(self) -> int:
         if self.step.dtype == torch.float32:
