@@ -85,6 +85,7 @@ def test_what_is_chosen_fills_the_time(facts):
     assert config.schedule.kind == "wsd"
     assert 4 <= choice.steps / config.train.eval_every <= 7
     assert choice.readings > 1
+    assert choice.config.model.dropout == scaling.dropout_for(choice.readings)
     assert len(choice.reasons) == 6
 
 

@@ -25,6 +25,8 @@ LOOKED_AT = 1_000_000  # characters of text
 MANY_FILES = 2_000  # characters of each file at least, where there are many
 PREPARED_BYTES_PER_S = 3e6  # learning a vocabulary and encoding: measured, two Zen 5 cores
 ENDING_S = 1.0  # for the last checkpoint and the model folder
+VALIDATED_BYTES = 40e3  # of text that tell one checkpoint from another; the model misses them
+VALIDATED = (0.02, 0.1)  # share of the text that they are at least, and at most
 EVALUATIONS = 6  # in a run
 EVALUATED = 0.05  # share of the time that they take
 PROBED = 0.02  # share of the time that measuring takes, and in seconds at least and at most:
@@ -233,9 +235,10 @@ class _Chooser:
         steps = max(1, int(best.n_steps))
         batches = int(EVALUATED / EVALUATIONS * 3 * steps)  # a forward pass is a third of a step
         config = best.config.replace("model", vocab_size=0)  # the tokenizer's own
+        least, most = VALIDATED
         config = config.replace(
             "prepare",
-            val_fraction=0.1 if facts.n_bytes < 3e6 else 0.02,
+            val_fraction=max(least, min(most, VALIDATED_BYTES / facts.n_bytes)),
             share=min(1.0, 1.2 * readings) if readings < 0.8 else 1.0,
         )
         config = config.replace("model", dropout=scaling.dropout_for(readings))

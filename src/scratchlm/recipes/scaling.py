@@ -46,6 +46,7 @@ BY_HEART, HEART_EXPONENT = 0.177, 0.5
 
 BEST_AFTER = (1, 2, 4, 8)  # readings, at which the best model of a longer run may be
 MOST_READINGS = 8.0  # beyond, dropout keeps what was reached, and no more (measured)
+DROPOUTS = ((0.0, 0.0), (5.0, 0.1), (10.0, 0.2))  # from so many readings on
 
 COMPRESSED_BYTES = 1_000_000  # of a text that tell how hard it is
 _VOCABULARY = 2048  # that tells it too
@@ -64,10 +65,8 @@ def step_tokens_for(tokens: float) -> int:
 
 
 def dropout_for(readings: float) -> float:
-    """Against learning by heart what is read again and again. Measured: 0.2 loses where a text is
-    read five times, and is as good as reading it less often where it is read fifteen times.
-    """
-    return 0.0 if readings < MOST_READINGS else 0.2
+    """Against learning by heart what is read again and again (measured: docs/LOG.md)."""
+    return next(dropout for start, dropout in reversed(DROPOUTS) if readings >= start)
 
 
 @dataclass(frozen=True)
