@@ -3,8 +3,9 @@
     python benchmarks/budget.py --texts bundled:shakespeare bundled:tang code.txt --budgets 3m
 
 The last tenth of each text is held out from all sides and read once, at the end. A round is a seed.
-Fixed configs hold and cool by the clock as `build` does; model, vocabulary and batch are fixed.
-A vocabulary of characters is learned from the whole text, since it could not write the tail else.
+Fixed configs hold and cool by the clock as `build` does; model, vocabulary and batch are fixed. A
+vocabulary of characters is learned from the whole text, since it could not write the tail else.
+Each text and budget has results of its own.
 """
 
 import tempfile
@@ -41,20 +42,19 @@ class BudgetSettings(Settings):
 def main(settings: BudgetSettings) -> None:
     """Train everything and write the results."""
     must_exist(*settings.configs)
+    sides = {"build": ""} | {c.stem: str(c.resolve()) for c in settings.configs}
+    comparison = Comparison("bits_per_byte", "build", "lower", more_is_better=False)
     with tempfile.TemporaryDirectory() as folder:
-        entries = []
         for text in settings.texts:
             name = text.removeprefix("bundled:").rpartition("/")[2].removesuffix(".txt")
             files = _divide(bundled.resolve(text), Path(folder) / name)
             for budget in settings.budgets:
-                case = f"{name}, {budget}"
-                sides = {"build": ""} | {c.stem: str(c.resolve()) for c in settings.configs}
-                entries += [
-                    Entry(case, side, partial(_learn, settings, files, budget, config))
-                    for side, config in sides.items()
+                entries = [
+                    Entry(f"{name}, {budget}", side, partial(_learn, settings, files, budget, toml))
+                    for side, toml in sides.items()
                 ]
-        comparison = Comparison("bits_per_byte", "build", "lower", more_is_better=False)
-        Results("budget", settings, COLUMNS, comparison).measure(entries)
+                results = Results(f"budget-{name}-{budget}", settings, COLUMNS, comparison)
+                results.measure(entries)
 
 
 def _divide(path: Path, folder: Path) -> dict[str, str]:

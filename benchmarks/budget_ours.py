@@ -19,6 +19,7 @@ from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 ROWS = 16  # of the tail at a time
+EVALUATED = 1600  # rows that a fixed config trains on between two evaluations of a tenth as many
 VOCABULARY = 2048  # of a config that reads shards: what its header suggests
 
 
@@ -67,7 +68,15 @@ def _fixed(
     data = Path(folder) / "data"
     prepare(text, data, words, config=PrepareConfig(split="tail", val_fraction=0.1))
     config = config.replace("data", sources=(SourceConfig(data),), seed=seed)
-    return config.replace("train", budget=budget, seed=seed, eval_every=400, sample_every=0)
+    rows = config.train.micro_batch * config.train.accumulate
+    return config.replace(
+        "train",
+        budget=budget,
+        seed=seed,
+        eval_every=max(1, EVALUATED // rows),
+        eval_batches=max(1, EVALUATED // 10 // config.train.micro_batch),
+        sample_every=0,
+    )
 
 
 def _bits_per_byte(model: Transformer, tokenizer: Tokenizer, tail: str, folder: Path) -> float:
