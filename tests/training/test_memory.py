@@ -79,7 +79,9 @@ def test_weights_gradients_and_states_are_counted_by_the_parameter():
 
 def test_parts_sum_up_and_shards_have_their_share():
     whole = step_memory(config("llama"), StepShape(B, 64, accumulate=2, device="cuda"))
-    half = step_memory(config("llama"), StepShape(B, 64, accumulate=2, device="cuda", shard=2))
+    half = step_memory(
+        config("llama"), StepShape(B, 64, accumulate=2, device="cuda", shard=2, states=2)
+    )
     assert whole.total == sum(v for v in dataclasses.asdict(whole).values() if isinstance(v, int))
     assert whole.process == whole.holes == 0  # of a GPU's memory, tensors are counted
     assert half.weights == whole.weights // 2

@@ -34,7 +34,8 @@ def test_schedules_at_their_corners():
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_every_weight_is_in_one_group_and_only_matrices_decay(tie, optimizer):
     model = tiny(tie_embeddings=tie)
-    optimizers = Optimizers(model, OptimConfig(optimizer=optimizer, weight_decay=0.5))
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    optimizers = Optimizers(model, OptimConfig(optimizer=optimizer, weight_decay=0.5), scaler)
     groups = [group for part in optimizers.parts for group in part.param_groups]
     seen = [id(p) for group in groups for p in group["params"]]
     assert sorted(seen) == sorted(id(p) for p in model.parameters())

@@ -122,11 +122,20 @@ def _memory(config: RunConfig, machine: _Machine, speed: TrainingSpeed | None = 
         compiled=train.compile,
         recompute=train.recompute,
         segments=config.data.rows == "packed",
-        shard=min(config.parallel.shard or machine.count, machine.count),
+        shard=1 if config.parallel.zero else _states(config, machine),
+        states=_states(config, machine),
         saving=machine.count == 1 and _saves_meanwhile(config),
     )
     program = speed.program if speed and speed.program else PROGRAM
     return step_memory(config.model, step, program)
+
+
+def _states(config: RunConfig, machine: _Machine) -> int:
+    """How many devices share the optimizer's state."""
+    parallel = config.parallel
+    if parallel.zero:
+        return machine.count
+    return min(parallel.shard or machine.count, machine.count)
 
 
 def _saves_meanwhile(config: RunConfig) -> bool:
@@ -277,8 +286,7 @@ class _Planner:
 
     def _checkpoint(self) -> int:
         """Bytes of a checkpoint: the model folder and the optimizer's state."""
-        shard = max(1, min(self.config.parallel.shard, self.machine.count))
-        state = self.memory.optimizer * shard
+        state = self.memory.optimizer * _states(self.config, self.machine)
         return 4 * self.model.n_parameters() + TOKENIZER_BYTES + state
 
     def _times(self, step_s: float) -> Times:

@@ -61,6 +61,18 @@ class RunConfig:
                 'train.budget and train.until leave it open. Set it to "wsd".'
             )
 
+        if self.parallel.zero and self.optim.optimizer != "adamw":
+            raise ConfigError(
+                f"parallel.zero = {self.parallel.zero} cuts weights into parts, and "
+                f"optim.optimizer = {self.optim.optimizer!r} needs whole matrices. Set it to "
+                '"adamw", or take parallel.shard.'
+            )
+        if self.parallel.zero and self.train.precision == "float16":
+            raise ConfigError(
+                f"parallel.zero = {self.parallel.zero} needs train.precision bfloat16 or float32: "
+                "float16's scale of the loss stays with the trainer."
+            )
+
     def replace(self, section: str, **values: Any) -> "RunConfig":
         """A copy with settings of one section changed: `config.replace("train", steps=200)`."""
         part = dataclasses.replace(getattr(self, section), **values)
@@ -73,6 +85,7 @@ _FREE = {
     "train.eval_every", "train.eval_batches", "train.sample_every",
     "train.sample_prompt", "train.sample_tokens", "train.save_every", "train.keep_last",
     "train.patience", "train.track", "train.recompute", "parallel.data", "parallel.shard",
+    "parallel.zero",
     "data.workers", "prepare.workers", "prepare.overwrite",
 }  # fmt: skip
 

@@ -72,6 +72,7 @@ class StepShape:
     recompute  the blocks keep what enters them, and compute the rest again
     segments   rows hold several documents that must not see each other
     shard      processes that share the weights
+    states     processes that share the optimizer's state
     saving     a checkpoint is written meanwhile, from a copy
     """
 
@@ -86,6 +87,7 @@ class StepShape:
     recompute: bool = False
     segments: bool = False
     shard: int = 1
+    states: int = 1
     saving: bool = False
 
 
@@ -121,7 +123,7 @@ class _Step:
         always = {
             "process": self._process(),
             "weights": FLOAT32 * P // step.shard,
-            "optimizer": self._optimizer() // step.shard,
+            "optimizer": self._optimizer() // step.states,
             "saving": self._saving(),
         }
         kept = gradients if step.accumulate > 1 else 0  # of the micro-batches before

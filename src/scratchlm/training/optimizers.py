@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from scratchlm.base.errors import ConfigError
+from scratchlm.checkpoint.sharded import whole
 from scratchlm.model.transformer import Transformer
 from scratchlm.training.adamw import AdamW
 from scratchlm.training.muon import Muon
@@ -81,10 +83,17 @@ def lr_factor(config: ScheduleConfig, step: int, steps: int) -> float:
 
 
 class Optimizers:
-    """The one or two optimizers of a run, as one."""
+    """The one or two optimizers of a run, as one: from the loss on, to changed weights.
 
-    def __init__(self, model: Transformer, config: OptimConfig) -> None:
-        self.config = config
+    scaler   of the loss: float16 needs one
+    """
+
+    def __init__(
+        self, model: Transformer, config: OptimConfig, scaler: torch.amp.GradScaler
+    ) -> None:
+        self.model, self.config = model, config
+        # Any: typed for PyTorch's optimizers, it asks of one only its groups and its step.
+        self.scaler: Any = scaler
         matrices, rest = _groups(model, config)
         adamw: dict[str, Any] = {"betas": (config.beta1, config.beta2), "eps": config.eps}
         if config.optimizer == "muon":
@@ -109,6 +118,25 @@ class Optimizers:
                 group["lr"] = group["peak_lr"] * factor
                 if isinstance(part, Muon):
                     group["momentum"] = 0.85 + (self.config.momentum - 0.85) * warm
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the loss's gradient to that of the weights."""
+        self.scaler.scale(loss).backward()
+
+    def grad_norm(self) -> Tensor:
+        """Length of the gradient of all weights, on all processes; once before `step`."""
+        for part in self.parts:
+            self.scaler.unscale_(part)
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return whole(torch.nn.utils.get_total_norm(grads))
+
+    def step(self, norm: Tensor) -> None:
+        """Change the weights by a gradient of this length, shortened where it is too long."""
+        if self.config.grad_clip:
+            weights = self.model.parameters()
+            torch.nn.utils.clip_grads_with_norm_(weights, self.config.grad_clip, norm)
+        for part in self.parts:
+            self.scaler.step(part)
 
     def zero_grad(self) -> None:
         """Drop all gradients."""

@@ -10,17 +10,18 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from importlib.util import find_spec
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from scratchlm.base.errors import ConfigError
+from scratchlm.base.errors import ConfigError, MissingExtraError
 from scratchlm.base.runtime import Launch, launch
 from scratchlm.model.config import divisors
 from scratchlm.model.transformer import Transformer
@@ -39,6 +40,7 @@ class ParallelConfig:
 
     data: int = 0  # copies of the model, each for a part of the rows; 0 takes processes / shard
     shard: int = 1  # processes that share the weights of one copy; 0 takes processes / data
+    zero: Literal[0, 1, 2] = 0  # DeepSpeed's ZeRO: 1 shares AdamW's state, 2 the gradients too
 
     def __post_init__(self) -> None:
         for name in ("data", "shard"):
@@ -48,6 +50,11 @@ class ParallelConfig:
             raise ConfigError(
                 "parallel.data and parallel.shard are both 0: set one of them, and the other "
                 "follows from the number of processes."
+            )
+        if self.zero and self.shard != 1:
+            raise ConfigError(
+                f"parallel.zero = {self.zero} and parallel.shard = {self.shard} exclude each "
+                "other: shared weights come with their part of gradients and optimizer."
             )
 
     def resolved(self, count: int) -> "ParallelConfig":
@@ -64,7 +71,7 @@ class ParallelConfig:
                 "(torchrun --nproc-per-node N -m scratchlm pretrain ...), or set one to 0 and the "
                 f"other to one of {divisors(count)}."
             )
-        return ParallelConfig(data, shard)
+        return replace(self, data=data, shard=shard)
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,7 @@ class Processes:
     rank         number of this process, 0 to count - 1
     count        how many there are
     data, shard  copies of the model; processes that share the weights of each
+    zero         stage of DeepSpeed's ZeRO (`training/zero.py`), which then sums; 0 without
     group        for numbers on the CPU, whatever device computes; None alone
     """
 
@@ -141,6 +149,9 @@ class Processes:
             self._meet()
         with self.first_alone():
             config = config.resolved(self.count)
+            self.zero = config.zero if self.count > 1 else 0
+            if self.zero and find_spec("deepspeed") is None:
+                raise MissingExtraError("deepspeed", "deepspeed", "parallel.zero")
         self.data, self.shard = config.data, config.shard
 
     @classmethod
@@ -238,9 +249,9 @@ class Processes:
         """
         if self.shard > 1:
             self._share_weights(model)
-        elif self.count > 1:
+        elif self.count > 1 and not self.zero:
             self._copies = DistributedDataParallel(
-                _ObjectiveModule(model, objective), gradient_as_bucket_view=True
+                ObjectiveModule(model, objective), gradient_as_bucket_view=True
             )
             return self._through_copies
         return objective
@@ -279,7 +290,7 @@ class Processes:
             yield
 
 
-class _ObjectiveModule(nn.Module):
+class ObjectiveModule(nn.Module):
     """The objective as a module, since DistributedDataParallel sees nothing but `forward`.
 
     It has the model's weights but not its buffers, which would be sent around in every step.

@@ -20,7 +20,6 @@ from scratchlm.base.duration import parse_duration
 from scratchlm.base.errors import ConfigError
 from scratchlm.base.log import warn
 from scratchlm.base.runtime import keep_freed_memory
-from scratchlm.checkpoint.sharded import whole
 from scratchlm.model.transformer import Transformer
 from scratchlm.training.clock import Clock
 from scratchlm.training.objectives import (
@@ -155,7 +154,6 @@ class Trainer:
         self.model = model
         self.batches = batches
         self.config = config
-        self.optim = optim
         self.schedule = schedule
         self.seq_len = seq_len
         self.hooks = hooks
@@ -167,11 +165,13 @@ class Trainer:
         self.dtype, self.dtype_reason = devices.resolve_precision(config.precision, self.device)
         model.compute_dtype = self.dtype
         model.recompute = config.recompute
-        self.optimizers = Optimizers(model, optim)
-        # Any: typed for PyTorch's optimizers, it asks of one only its groups and its step.
-        self.scaler: Any = torch.amp.GradScaler(
+        self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.dtype == torch.float16, init_scale=2.0**14
         )
+        self.optimizers = Optimizers(model, optim, self.scaler)
+        self._summing = self.processes.summing
+        if stage := self.processes.zero:
+            self._share_optimizer(stage)
         rank, n = self.processes.rank, self.processes.count
         self._share = share_of_step(config.micro_batch, config.accumulate, rank, n)
         self.step = 0
@@ -184,6 +184,12 @@ class Trainer:
         self.last: StepMetrics | None = None
         peak = self.processes.count * devices.matmul_flops(self.device, self.dtype)
         self._flops_share = model.flops_per_token(seq_len) / peak  # MFU of one token per second
+
+    def _share_optimizer(self, stage: int) -> None:
+        from scratchlm.training.zero import Zero
+
+        zero = Zero(self.model, self.optimizers.config, self.scaler, self._objective, stage)
+        self.optimizers, self._objective, self._summing = zero, zero.objective, zero.summing
 
     def run(self) -> str:
         """Train to the last step, a stop from a hook, or a signal; returns the reason in words."""
@@ -302,33 +308,26 @@ class Trainer:
         divisor = max(1, count) / self.processes.count
         pieces = [piece for batch in micro_batches for piece in in_pieces(batch, self.pieces)]
         for i, (tokens, targets, segments) in enumerate(pieces, 1):
-            with self.processes.summing(last=i == len(pieces)):
+            with self._summing(last=i == len(pieces)):
                 loss = self._objective(
                     self.model,
                     tokens.to(self.device),
                     targets.to(self.device),
                     None if segments is None else segments.to(self.device),
                 )
-                self.scaler.scale(loss / divisor).backward()
+                self.optimizers.backward(loss / divisor)
             total += loss.item()
         return self.processes.sum(total)[0]
 
     def _update(self, total: float, micro_batches: list[TokenBatch]) -> float:
         """One optimizer step, unless something is not finite; returns the gradient's norm."""
-        for part in self.optimizers.parts:
-            self.scaler.unscale_(part)
-        weights = list(self.model.parameters())
-        grads = [p.grad for p in weights if p.grad is not None]
-        norm_tensor = whole(torch.nn.utils.get_total_norm(grads))
+        norm_tensor = self.optimizers.grad_norm()
         norm = norm_tensor.item()
         overflow = self.scaler.is_enabled() and not math.isfinite(norm)
         if not math.isfinite(total) or (not math.isfinite(norm) and not overflow):
             raise NonFiniteError(self.step, total, norm, micro_batches)
-        if self.optim.grad_clip and not overflow:
-            torch.nn.utils.clip_grads_with_norm_(weights, self.optim.grad_clip, norm_tensor)
         if not overflow:
-            for part in self.optimizers.parts:
-                self.scaler.step(part)
+            self.optimizers.step(norm_tensor)
         self.scaler.update()  # after an overflow: half the scale, and the step is left out
         self.optimizers.zero_grad()
         if overflow and self.scaler.get_scale() < 1:
