@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot see through the
     from scratchlm.recipes.build import build as build
     from scratchlm.recipes.chat import chat as chat
     from scratchlm.recipes.generate import generate as generate
+    from scratchlm.recipes.import_model import import_model as import_model
+    from scratchlm.recipes.inspect import inspect as inspect
     from scratchlm.recipes.load import LanguageModel as LanguageModel
     from scratchlm.recipes.load import load as load
     from scratchlm.recipes.plan import plan as plan
@@ -43,6 +45,8 @@ _HOMES = {  # public name -> module:name
     "chat": "recipes.chat:chat",
     "compare_tokenizers": "recipes.tokenizer:compare",
     "generate": "recipes.generate:generate",
+    "import_model": "recipes.import_model:import_model",
+    "inspect": "recipes.inspect:inspect",
     "load": "recipes.load:load",
     "open_tokenizer": "recipes.tokenizer:open_tokenizer",
     "plan": "recipes.plan:plan",

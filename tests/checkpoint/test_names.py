@@ -20,8 +20,12 @@ from scratchlm.model.transformer import Transformer
 SIZES: dict[str, Any] = {"vocab_size": 20, "n_layers": 2, "d_model": 16, "n_heads": 2}
 
 
+def sizes(family: str) -> dict[str, Any]:
+    return {**SIZES, "n_experts": 3} if FAMILIES[family].experts else SIZES
+
+
 def written(family: str, **changes: Any) -> dict[str, Any]:
-    return write_config(ModelConfig(family=family, **SIZES)) | changes
+    return write_config(ModelConfig(family=family, **sizes(family))) | changes
 
 
 def test_every_family_has_names():
@@ -31,7 +35,7 @@ def test_every_family_has_names():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [True, False])
 def test_every_parameter_has_one_row(family: str, tied: bool):
-    config = ModelConfig(family=family, **SIZES, tie_embeddings=tied)
+    config = ModelConfig(family=family, **sizes(family), tie_embeddings=tied)
     with torch.device("meta"):
         names = [name for name, _ in Transformer(config).named_parameters()]
     assert sorted(row.ours for row in weight_rows(config)) == sorted(names)
@@ -40,7 +44,7 @@ def test_every_parameter_has_one_row(family: str, tied: bool):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_config_survives_the_round_trip(family: str):
     config = ModelConfig(
-        family=family, **SIZES, max_seq_len=77, d_ff=40, norm_eps=3e-5, tie_embeddings=False
+        family=family, **sizes(family), max_seq_len=77, d_ff=40, norm_eps=3e-5, tie_embeddings=False
     )
     assert read_config(write_config(config), "config.json") == config.resolved()
 
@@ -61,9 +65,6 @@ def test_dropout_goes_to_gpt2_only_and_is_not_read_back():
         ("gpt2", "rope_theta", 10000.0, 10000.0),
         ("llama", "hidden_act", "gelu", "gelu"),
         ("llama", "attention_bias", True, True),
-        ("llama", "rope_scaling", {"rope_type": "llama3", "factor": 8.0}, "llama3"),
-        ("llama", "rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}, "yarn"),
-        ("llama", "rope_parameters", {"rope_theta": 1e4, "partial_rotary_factor": 0.5}, 0.5),
         ("llama", "rope_theta", 20000.0, 20000.0),
         ("llama", "sliding_window", 4096, 4096),
         ("llama", "quantization_config", {"bits": 4}, {"bits": 4}),
@@ -81,6 +82,23 @@ def test_what_we_do_not_compute_is_refused_by_name(family: str, field: str, valu
     with pytest.raises(CheckpointError, match=rf"config\.json: {field}") as caught:
         read_config(written(family, **{field: value}), "config.json")
     assert repr(shown) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"rope_type": "longrope", "factor": 8.0}, "rope_type = 'longrope' is not supported"),
+        ({"rope_theta": 1e4, "partial_rotary_factor": 0.5}, "partial_rotary_factor is not"),
+        ({"rope_type": "linear", "factor": 0.0}, "factor = 0.0 is not a usable number"),
+        ({"rope_type": "linear", "factor": 2.0, "beta_fast": 3.0}, "beta_fast = 3.0 is not known"),
+        ({"rope_type": "yarn", "type": "linear", "factor": 2.0}, "is not supported"),
+        ({"rope_type": "yarn", "factor": 0.5}, "factor = 0.5 must be at least 1"),
+        ({"full_attention": {"rope_theta": 1e4}}, "full_attention"),
+    ],
+)
+def test_angles_that_we_do_not_compute_are_refused(table: dict[str, Any], complaint: str):
+    with pytest.raises(CheckpointError, match=rf"c\.json: .*{complaint}"):
+        read_config(written("llama", rope_parameters=table), "c.json")
 
 
 @pytest.mark.parametrize(

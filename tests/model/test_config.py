@@ -27,7 +27,7 @@ def test_zeros_are_derived():
         ({"family": "llama", "d_model": 30, "n_heads": 4, "d_head": 8}, "or family qwen3"),
         ({"n_layers": 0}, "model.n_layers = 0 must be at least 1"),
         ({"dropout": 1.0}, "model.dropout = 1.0 must be in"),
-        ({"family": "gpt3"}, "'gpt3' is not one of gpt2, llama, qwen3"),
+        ({"family": "gpt3"}, "'gpt3' is not one of gemma3_text, gpt2"),
         ({"d_ff": -1}, "model.d_ff = -1 must not be negative"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scratchlm.model.config import ModelConfig
+from scratchlm.model.rope import RopeScaling
 from scratchlm.model.transformer import Transformer
 
 VOCAB = 53
@@ -31,6 +32,49 @@ SHAPES = [
     if family != "gpt2" or n_kv_heads == 4
 ]
 
+EXPERTS = {"n_experts": 5, "n_active": 2, "d_ff": 24}
+SHAPES += [
+    pytest.param(
+        ModelConfig(
+            **{
+                "vocab_size": VOCAB,
+                "max_seq_len": 40,
+                "n_layers": 3,
+                "d_model": 32,
+                "n_heads": 4,
+                "n_kv_heads": 2,
+                "rope_theta": 5e5,
+                **sizes,
+            }
+        ),
+        id=name,
+    )
+    for name, sizes in {
+        "gpt2-erf": {"family": "gpt2", "n_kv_heads": 0, "rope_theta": 1e4, "exact_gelu": True},
+        "mistral": {"family": "mistral", "window": 7, "d_head": 12},
+        "mistral-whole": {"family": "mistral", "tie_embeddings": False},
+        "qwen2": {"family": "qwen2"},
+        "gemma3": {
+            "family": "gemma3_text",
+            "window": 7,
+            "global_every": 2,
+            "local_rope_theta": 1e4,
+            "query_scalar": 9.0,
+            "d_head": 12,
+        },
+        "mixtral": {"family": "mixtral", **EXPERTS},
+        "mixtral-window": {"family": "mixtral", **EXPERTS, "window": 7, "tie_embeddings": False},
+        "qwen3-moe": {"family": "qwen3_moe", **EXPERTS, "normalise_experts": False},
+        "linear": {"family": "llama", "rope_scaling": RopeScaling("linear", 4.0)},
+        "dynamic": {"family": "llama", "rope_scaling": RopeScaling("dynamic", 2.0, 20)},
+        "yarn": {"family": "qwen3", "rope_scaling": RopeScaling("yarn", 4.0, 10, beta_fast=4.0)},
+        "llama3": {"family": "llama", "rope_scaling": RopeScaling("llama3", 8.0, 10)},
+        "mistral-yarn": {
+            "family": "mistral", "window": 7, "rope_scaling": RopeScaling("yarn", 4.0, 10)
+        },
+    }.items()
+]  # fmt: skip
+
 
 @pytest.fixture(params=SHAPES)
 def config(request: pytest.FixtureRequest) -> ModelConfig:
@@ -44,7 +88,8 @@ def model(config: ModelConfig) -> Transformer:
     made = Transformer(config)
     with torch.no_grad():
         for weight in made.parameters():
-            weight.normal_(1.0 if weight.ndim == 1 else 0.0, 0.2)
+            mean = 1.0 if weight.ndim == 1 and config.family != "gemma3_text" else 0.0
+            weight.normal_(mean, 0.2)
     return made.eval()
 
 

@@ -46,7 +46,8 @@ def test_we_load_what_transformers_saves(
     torch.manual_seed(2)
     twin = transformers.AutoModelForCausalLM.from_config(theirs).eval()
     for weight in twin.parameters():
-        weight.normal_(1.0 if weight.ndim == 1 else 0.0, 0.2)
+        norm = weight.ndim == 1 and config.family != "gemma3_text"
+        weight.normal_(1.0 if norm else 0.0, 0.2)
     twin.save_pretrained(tmp_path / "theirs")
 
     loaded = load_model(tmp_path / "theirs")
@@ -78,7 +79,7 @@ def test_old_spellings_of_config_load(model: Transformer, tokens: torch.Tensor, 
     values = read_json(tmp_path / "config.json")
     del values["dtype"]
     if values.pop("rope_parameters", None):
-        values["rope_scaling"] = None
+        values.setdefault("rope_scaling", None)
     write_json(tmp_path / "config.json", values)
     assert torch.equal(load_model(tmp_path)(tokens), model(tokens))
     twin = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -95,9 +96,10 @@ def test_half_precision_is_kept_and_close(
     twin = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m")
     assert loaded.embedding.weight.dtype == twin.dtype == dtype
     wide = load_model(tmp_path / "m", dtype="float32")(tokens)
-    # Both round at other places: they may differ as much as either differs from float32.
-    error = (loaded(tokens).float() - wide).abs().max()
-    assert error <= 2 * (twin(tokens).logits.float() - wide).abs().max()
+    # Both round at other places: they may differ as much as either differs from float32. The mean,
+    # since a router that is rounded to another expert changes a token's logits altogether.
+    error = (loaded(tokens).float() - wide).abs().mean()
+    assert error <= 2 * (twin(tokens).logits.float() - wide).abs().mean()
 
 
 def test_auto_tokenizer_gives_equal_ids(tmp_path: Path):

@@ -42,7 +42,7 @@ def test_bpe_equals_cutting_and_merging_by_others(tokenizers, lines):
     merge = tiktoken.Encoding("x", pat_str=r"[\s\S]+", mergeable_ranks=ranks, special_tokens={})
     for line in lines:
         parts = [line]
-        for pattern in train_bpe._PATTERNS:
+        for pattern in train_bpe.PATTERNS:
             parts = [p for part in parts for p in regex.split(f"({pattern})", part) if p]
         theirs = [i for part in parts for i in merge.encode_ordinary(part)]
         assert ours.encode(line) == theirs, line

@@ -71,18 +71,29 @@ def write_model_files(
     dtype: torch.dtype | None = None,
 ) -> None:
     """Write the files of a model folder, all but the manifest, into a folder that exists."""
+    dtype = dtype or model.embedding.weight.dtype
+    write_description(folder, model.config, tokenizer, dtype)
+    save_file(_their_weights(model, dtype), folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def write_description(
+    folder: Path, config: ModelConfig, tokenizer: Tokenizer | None, dtype: torch.dtype
+) -> None:
+    """Write the files of a model folder that are no weights.
+
+    dtype    what the weights are stored in
+    raises   CheckpointError when the tokenizer has more tokens than the model
+    """
     if tokenizer is not None:
-        check_vocabulary(tokenizer, model.config)
+        check_vocabulary(tokenizer, config)
         tokenizer.save(folder)
     special = {  # null said aloud: to transformers an absent id means its class's default
         f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in ("bos", "eos", "pad")
     }
-    dtype = dtype or model.embedding.weight.dtype
     stored = str(dtype).removeprefix("torch.")
     names = {"dtype": stored, "torch_dtype": stored}  # the second for transformers before 4.56
-    write_json(folder / CONFIG, {**write_config(model.config), **special, **names})
+    write_json(folder / CONFIG, {**write_config(config), **special, **names})
     write_json(folder / "generation_config.json", special)
-    save_file(_their_weights(model, dtype), folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def read_model_config(folder: Path) -> ModelConfig:
@@ -119,7 +130,7 @@ def load_model(
         model = _without_memory(config)
         _check_shapes(model, rows, weights)
         chosen = _dtype(dtype or values.get("dtype") or values.get("torch_dtype"), rows, weights)
-        state = {row.ours: weights.read(row, device, chosen) for row in rows}
+        state = {row.ours: weights.read_row(row, device, chosen) for row in rows}
     if config.tie_embeddings:
         head = state.setdefault("head.weight", state["embedding.weight"])
         if not torch.equal(head, state["embedding.weight"]):
@@ -175,7 +186,7 @@ def _check_shapes(model: Transformer, rows: list[Row], weights: Weights) -> None
     """Hold every weight's shape against the model's before any memory is taken."""
     ours = dict(model.named_parameters(remove_duplicate=False))
     for row in rows:
-        expected, found = tuple(ours[row.ours].shape), weights.shape(row)
+        expected, found = tuple(ours[row.ours].shape), weights.shape_of(row)
         if expected != found:
             raise CheckpointError(
                 f"{weights.where}: {row.theirs} gives {row.ours} the shape {found} where "

@@ -1,184 +1,17 @@
-"""The one table of foreign names: what each family's weights and sizes are called on the hub.
+"""Foreign names turned into ours and back, by the table of `checkpoint/families.py`.
 
-    config.json   <->  ModelConfig          `read_config`, `write_config`
-    weight names  <->  our parameter names  `weight_rows`, `match_weights`
-
-A family is data: rows that name a weight here and there, with three rules between the two
-(transpose, i-th of n, tied), settings that name a field here and there, and the fields of theirs
-whose value we rely on. What stands in none of these lists is refused, never ignored.
+config.json   <->  ModelConfig          `read_config`, `write_config`
+weight names  <->  our parameter names  `weight_rows`, `match_weights`
 """
 
-import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from scratchlm.base.errors import CheckpointError, ConfigError
+from scratchlm.checkpoint.families import NAMES, REQUIRED, Names, Row, Setting
+from scratchlm.checkpoint.rope_names import ROPE_FIELDS, is_positive, read_rope, write_rope
 from scratchlm.model.config import ModelConfig
-
-
-@dataclass(frozen=True)
-class Row:
-    """One weight: its name here and there, and how the two differ.
-
-    "{i}" in a name stands for the layer.
-    """
-
-    ours: str
-    theirs: str
-    transpose: bool = False  # theirs is (inputs, outputs), ours (outputs, inputs)
-    part: int = 0  # ours is piece `part` ...
-    parts: int = 1  # ... of that many equal pieces of theirs, along the outputs
-    tied: bool = False  # left out when the head is the embedding
-
-
-REQUIRED = object()
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One field of `ModelConfig` and its name in config.json."""
-
-    ours: str
-    theirs: str
-    default: Any = REQUIRED  # what transformers takes when config.json is silent
-
-
-@dataclass(frozen=True)
-class Names:
-    """All that is known about a family's files."""
-
-    architecture: str  # the class in transformers
-    prefix: str  # of weight names; absent from files that were saved without the head
-    rows: tuple[Row, ...]
-    settings: tuple[Setting, ...]
-    fixed: dict[str, tuple[Any, ...]]  # what we compute; the first value is the one we write
-    rope: bool = False
-    dropouts: tuple[str, ...] = ()  # fields that take `ModelConfig.dropout`
-    no_dropouts: tuple[str, ...] = ()  # fields that we write as 0: theirs drops less than ours
-    harmless: frozenset[str] = frozenset()  # fields that change no logits
-
-
-def _affine(ours: str, theirs: str) -> tuple[Row, Row]:
-    return Row(f"{ours}.weight", f"{theirs}.weight"), Row(f"{ours}.bias", f"{theirs}.bias")
-
-
-def _conv1d(ours: str, theirs: str, part: int = 0, parts: int = 1) -> tuple[Row, Row]:
-    """GPT-2's linear layer, which OpenAI kept as (inputs, outputs)."""
-    return (
-        Row(f"{ours}.weight", f"{theirs}.weight", transpose=True, part=part, parts=parts),
-        Row(f"{ours}.bias", f"{theirs}.bias", part=part, parts=parts),
-    )
-
-
-_GPT2_HARMLESS = frozenset({
-    "n_ctx", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout",
-    "summary_proj_to_labels", "summary_type", "summary_use_proj",
-})  # fmt: skip
-
-_GPT2 = Names(
-    architecture="GPT2LMHeadModel",
-    prefix="transformer.",
-    rows=(
-        Row("embedding.weight", "transformer.wte.weight"),
-        Row("positions.weight", "transformer.wpe.weight"),
-        *_affine("blocks.{i}.attention_norm", "transformer.h.{i}.ln_1"),
-        *_conv1d("blocks.{i}.attention.q", "transformer.h.{i}.attn.c_attn", 0, 3),
-        *_conv1d("blocks.{i}.attention.k", "transformer.h.{i}.attn.c_attn", 1, 3),
-        *_conv1d("blocks.{i}.attention.v", "transformer.h.{i}.attn.c_attn", 2, 3),
-        *_conv1d("blocks.{i}.attention.out", "transformer.h.{i}.attn.c_proj"),
-        *_affine("blocks.{i}.ffn_norm", "transformer.h.{i}.ln_2"),
-        *_conv1d("blocks.{i}.ffn.up", "transformer.h.{i}.mlp.c_fc"),
-        *_conv1d("blocks.{i}.ffn.down", "transformer.h.{i}.mlp.c_proj"),
-        *_affine("norm", "transformer.ln_f"),
-        Row("head.weight", "lm_head.weight", tied=True),
-    ),
-    settings=(
-        Setting("vocab_size", "vocab_size"),
-        Setting("max_seq_len", "n_positions"),
-        Setting("n_layers", "n_layer"),
-        Setting("d_model", "n_embd"),
-        Setting("n_heads", "n_head"),
-        Setting("d_ff", "n_inner", None),
-        Setting("norm_eps", "layer_norm_epsilon", 1e-5),
-        Setting("tie_embeddings", "tie_word_embeddings", True),
-    ),
-    fixed={
-        "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-        "scale_attn_weights": (True,),
-        "scale_attn_by_inverse_layer_idx": (False,),
-        "add_cross_attention": (False,),
-    },
-    dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop"),
-    harmless=_GPT2_HARMLESS,
-)
-
-
-def _llama_settings(max_seq_len: int, d_head: int | None) -> tuple[Setting, ...]:
-    """Llama's fields and those of its kin, which differ in what absent ones mean."""
-    return (
-        Setting("vocab_size", "vocab_size"),
-        Setting("max_seq_len", "max_position_embeddings", max_seq_len),
-        Setting("n_layers", "num_hidden_layers"),
-        Setting("d_model", "hidden_size"),
-        Setting("n_heads", "num_attention_heads"),
-        Setting("n_kv_heads", "num_key_value_heads", None),
-        Setting("d_head", "head_dim", d_head),
-        Setting("d_ff", "intermediate_size"),
-        Setting("norm_eps", "rms_norm_eps", 1e-6),
-        Setting("tie_embeddings", "tie_word_embeddings", False),
-    )
-
-
-_LLAMA = Names(
-    architecture="LlamaForCausalLM",
-    prefix="model.",
-    rows=(
-        Row("embedding.weight", "model.embed_tokens.weight"),
-        Row("blocks.{i}.attention_norm.weight", "model.layers.{i}.input_layernorm.weight"),
-        Row("blocks.{i}.attention.q.weight", "model.layers.{i}.self_attn.q_proj.weight"),
-        Row("blocks.{i}.attention.k.weight", "model.layers.{i}.self_attn.k_proj.weight"),
-        Row("blocks.{i}.attention.v.weight", "model.layers.{i}.self_attn.v_proj.weight"),
-        Row("blocks.{i}.attention.out.weight", "model.layers.{i}.self_attn.o_proj.weight"),
-        Row("blocks.{i}.ffn_norm.weight", "model.layers.{i}.post_attention_layernorm.weight"),
-        Row("blocks.{i}.ffn.gate.weight", "model.layers.{i}.mlp.gate_proj.weight"),
-        Row("blocks.{i}.ffn.up.weight", "model.layers.{i}.mlp.up_proj.weight"),
-        Row("blocks.{i}.ffn.down.weight", "model.layers.{i}.mlp.down_proj.weight"),
-        Row("norm.weight", "model.norm.weight"),
-        Row("head.weight", "lm_head.weight", tied=True),
-    ),
-    settings=_llama_settings(max_seq_len=2048, d_head=None),
-    fixed={
-        "hidden_act": ("silu", "swish"),
-        "attention_bias": (False,),
-        "mlp_bias": (False,),
-        "rope_interleaved": (False,),
-    },
-    rope=True,
-    no_dropouts=("attention_dropout",),
-    harmless=frozenset({"pretraining_tp", "is_llama_config", "max_sequence_length"}),
-)
-
-_QWEN3 = replace(
-    _LLAMA,
-    architecture="Qwen3ForCausalLM",
-    rows=(
-        *_LLAMA.rows,
-        Row("blocks.{i}.attention.q_norm.weight", "model.layers.{i}.self_attn.q_norm.weight"),
-        Row("blocks.{i}.attention.k_norm.weight", "model.layers.{i}.self_attn.k_norm.weight"),
-    ),
-    settings=_llama_settings(max_seq_len=32768, d_head=128),
-    fixed={
-        "hidden_act": ("silu", "swish"),
-        "attention_bias": (False,),
-        "use_sliding_window": (False,),
-        "layer_types": (None, "full_attention"),
-    },
-    harmless=frozenset({"sliding_window", "max_window_layers"}),  # unread without the use_ field
-)
-
-# config.json's "model_type" -> names; the same word is our `ModelConfig.family`
-NAMES: dict[str, Names] = {"gpt2": _GPT2, "llama": _LLAMA, "qwen3": _QWEN3}
 
 # Fields of every family that change no logits: bookkeeping, and defaults of text generation.
 _HARMLESS = frozenset({
@@ -189,13 +22,12 @@ _HARMLESS = frozenset({
     "task_specific_params", "temperature", "top_k", "top_p", "torch_dtype", "torchscript",
     "transformers.js_config", "transformers_version", "unk_token_id", "use_cache",
 })  # fmt: skip
-_ROPE_FIELDS = frozenset({"rope_theta", "rope_parameters", "rope_scaling"})
 
 # Weight names that hold no parameter: masks and angles that old versions stored.
 _NOT_PARAMETERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 
 # Larger sizes are damage: their products would not fit 64 bits.
-_MAX_SIZES = {"vocab_size": 2**31, "max_seq_len": 2**31, "n_layers": 2**12}
+_MAX_SIZES = {"vocab_size": 2**31, "max_seq_len": 2**31, "window": 2**31, "n_layers": 2**12}
 _MAX_SIZE = 2**20
 
 
@@ -213,9 +45,13 @@ def read_config(values: dict[str, Any], where: str) -> ModelConfig:
         )
     names = NAMES[family]
     _refuse_foreign(values, names, where)
-    sizes = {s.ours: _setting(s, values, where) for s in names.settings}
+    sizes = {s.ours: read_setting(s, values, where) for s in names.settings}
     if names.rope:
-        sizes["rope_theta"] = _rope_theta(values, where)
+        sizes |= read_rope(
+            values, names.rope, sizes["max_seq_len"], where, by_layer=names.layer_types
+        )
+    if names.layer_types:
+        sizes["global_every"] = _global_every(values, sizes, where)
     try:
         return ModelConfig(family=family, **sizes).resolved()  # type: ignore[arg-type]
     except ConfigError as bad:
@@ -231,12 +67,13 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
         "model_type": config.family,
         "initializer_range": 0.02,
     }
-    values |= {s.theirs: getattr(config, s.ours) for s in names.settings}
+    values |= {s.theirs: _written(s, getattr(config, s.ours)) for s in names.settings}
     values |= {field: known[0] for field, known in names.fixed.items() if known[0] is not None}
     values |= dict.fromkeys(names.dropouts, config.dropout) | dict.fromkeys(names.no_dropouts, 0.0)
-    if names.rope:  # both spellings: transformers before version 5 reads only the first
-        values["rope_theta"] = config.rope_theta
-        values["rope_parameters"] = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if names.rope:
+        values |= write_rope(config, by_layer=names.layer_types)
+    if names.layer_types:
+        values["layer_types"] = _layer_types(config)
     return values
 
 
@@ -245,11 +82,7 @@ def weight_rows(config: ModelConfig) -> Iterator[Row]:
     for row in NAMES[config.family].rows:
         if row.tied and config.tie_embeddings:
             continue
-        for i in range(config.n_layers if "{i}" in row.ours else 1):
-            layer = str(i)
-            yield replace(
-                row, ours=row.ours.replace("{i}", layer), theirs=row.theirs.replace("{i}", layer)
-            )
+        yield from row.numbered(config)
 
 
 def match_weights(config: ModelConfig, present: Collection[str], where: str) -> list[Row]:
@@ -291,9 +124,15 @@ def _refuse_foreign(values: dict[str, Any], names: Names, where: str) -> None:
                 f"{where}: {field} = {value!r} is not supported; this program computes "
                 f"{' or '.join(repr(k) for k in known if k is not None)}."
             )
-    understood = {s.theirs for s in names.settings} | set(names.fixed) | _HARMLESS | names.harmless
+    understood = (
+        {name for s in names.settings for name in (s.theirs, s.also)}
+        | set(names.fixed)
+        | _HARMLESS
+        | names.harmless
+    )
     understood |= {*names.dropouts, *names.no_dropouts}  # training only, and loaded as 0
-    understood |= _ROPE_FIELDS if names.rope else set()
+    understood |= ROPE_FIELDS if names.rope else set()
+    understood |= {"layer_types"} if names.layer_types else set()
     for field, value in values.items():
         if field not in understood and value is not None:
             raise CheckpointError(
@@ -302,19 +141,21 @@ def _refuse_foreign(values: dict[str, Any], names: Names, where: str) -> None:
             )
 
 
-def _setting(setting: Setting, values: dict[str, Any], where: str) -> Any:
+def read_setting(setting: Setting, values: dict[str, Any], where: str) -> Any:
     """One field of `ModelConfig`, checked; null where null is the default means "derived"."""
-    value = values.get(setting.theirs, setting.default)
+    value = values.get(setting.theirs, values.get(setting.also, setting.default))
     if value is REQUIRED:
         raise CheckpointError(f"{where} has no {setting.theirs}: it was damaged.")
-    if value is None and setting.default is None:
+    if value is None and (setting.default is None or setting.null):
         return 0
+    if setting.words:
+        return _of_words(setting, value, where)
     kind = type(getattr(ModelConfig, setting.ours))
     most = _MAX_SIZES.get(setting.ours, _MAX_SIZE)
     good = {
         bool: isinstance(value, bool),
         int: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most,
-        float: _is_positive(value),
+        float: is_positive(value) or value == 0.0,
     }
     if not good[kind]:
         raise CheckpointError(
@@ -323,28 +164,44 @@ def _setting(setting: Setting, values: dict[str, Any], where: str) -> Any:
     return value
 
 
-def _rope_theta(values: dict[str, Any], where: str) -> float:
-    """The base of the angles, from either spelling; any stretching of them is refused."""
-    plain = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1.0}
-    thetas = [values["rope_theta"]] if values.get("rope_theta") is not None else []
-    for name in ("rope_parameters", "rope_scaling"):
-        table = values.get(name) or {}
-        if not isinstance(table, dict):
-            raise CheckpointError(f"{where}: {name} = {table!r} is not a table.")
-        for field, value in table.items():
-            if field == "rope_theta":
-                thetas.append(value)
-            elif plain.get(field) != value:
-                raise CheckpointError(
-                    f"{where}: {name}.{field} = {value!r} is not supported; this program computes "
-                    "plain RoPE (rope_type default)."
-                )
-    theta = thetas[0] if thetas else 10000.0  # transformers' default for both families
-    if not _is_positive(theta) or any(other != theta for other in thetas):
-        raise CheckpointError(f"{where}: rope_theta = {thetas} is not one positive number.")
-    return float(theta)
+def _of_words(setting: Setting, word: Any, where: str) -> Any:
+    for known, value in setting.words:
+        if word == known:
+            return value
+    known = " or ".join(repr(word) for word, _ in setting.words)
+    raise CheckpointError(
+        f"{where}: {setting.theirs} = {word!r} is not supported; this program computes {known}."
+    )
 
 
-def _is_positive(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 < value < 2**53 and math.isfinite(value)
+def _written(setting: Setting, value: Any) -> Any:
+    """A field of ours as theirs: null where there is none, whole where theirs is."""
+    if setting.null and not value:
+        return None
+    if setting.words:
+        return next(word for word, known in setting.words if known == value)
+    whole = type(setting.default) is int and isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value
+
+
+def _layer_types(config: ModelConfig) -> list[str]:
+    local, whole = "sliding_attention", "full_attention"
+    return [local if config.is_local(i) else whole for i in range(config.n_layers)]
+
+
+def _global_every(values: dict[str, Any], sizes: dict[str, Any], where: str) -> int:
+    """Which layers see all tokens, where their list has a rule that we can write."""
+    listed = values.get("layer_types")
+    whole = isinstance(listed, list) and all(kind == "full_attention" for kind in listed)
+    if listed is None or (whole and not sizes["window"]):
+        return int(sizes["global_every"])
+    for every in range(len(listed) + 1 if isinstance(listed, list) else 0):
+        config = ModelConfig(
+            "gemma3_text", n_layers=sizes["n_layers"], window=1, global_every=every
+        )
+        if _layer_types(config) == listed:
+            return every
+    raise CheckpointError(
+        f"{where}: layer_types = {listed!r} is not supported: this program computes models of "
+        "which every so-manieth layer sees all tokens."
+    )

@@ -1,6 +1,8 @@
 """Weights in safetensors files, one or several, each read only when it is asked for."""
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,13 @@ from scratchlm.checkpoint.names import Row
 WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLE = "pytorch_model.bin"
-_FLOATS = ("F64", "F32", "BF16", "F16")
+_FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+}
+_STORED = {dtype: name for name, dtype in _FLOATS.items()}
 _MAX_JSON_BYTES = 64 << 20  # the largest index on the hub has under 20 MB
 
 
@@ -32,37 +40,50 @@ class Weights:
         """What the files hold."""
         return set(self._files)
 
-    def shape(self, row: Row) -> tuple[int, ...]:
-        """The shape that `read` will give, from the file's header alone."""
-        shape = self._files[row.theirs].get_slice(row.theirs).get_shape()
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a weight, from the file's header alone."""
+        return tuple(self._files[name].get_slice(name).get_shape())
+
+    def read(self, name: str) -> Tensor:
+        """A weight as it is stored: a copy that does not need the file.
+
+        raises   CheckpointError where it is not made of floats
+        """
+        stored = self._files[name].get_slice(name).get_dtype()
+        if stored not in _FLOATS:
+            raise CheckpointError(
+                f"{self.where}: {name} is stored as {stored}, not as one of {', '.join(_FLOATS)}: "
+                "quantised models are not read."
+            )
+        tensor: Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+    def shape_of(self, row: Row) -> tuple[int, ...]:
+        """The shape that `read_row` will give."""
+        shape = self.shape(row.theirs)
         if row.transpose:
             shape = shape[::-1]
         if row.parts > 1 and shape:
             whole, rest = divmod(shape[0], row.parts)
-            shape = [-1 if rest else whole, *shape[1:]]  # -1 matches no shape of ours
-        return tuple(shape)
+            shape = (-1 if rest else whole, *shape[1:])  # -1 matches no shape of ours
+        return shape
 
-    def read(self, row: Row, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    def read_row(self, row: Row, device: torch.device | str, dtype: torch.dtype) -> Tensor:
         """Our parameter as the row cuts it from theirs: a copy that does not need the file."""
-        stored = self._files[row.theirs].get_slice(row.theirs)
-        if stored.get_dtype() not in _FLOATS:
-            raise CheckpointError(
-                f"{self.where}: {row.theirs} is stored as {stored.get_dtype()}, not as one of "
-                f"{', '.join(_FLOATS)}: quantised models are not read."
-            )
-        shape = self.shape(row)
-        if row.parts > 1:
+        shape = self.shape_of(row)
+        if row.parts > 1 and self._files[row.theirs].get_slice(row.theirs).get_dtype() in _FLOATS:
+            stored = self._files[row.theirs].get_slice(row.theirs)
             outputs = slice(row.part * shape[0], (row.part + 1) * shape[0])
             theirs = stored[:, outputs] if row.transpose else stored[outputs]
         else:
-            theirs = self._files[row.theirs].get_tensor(row.theirs)
+            theirs = self.read(row.theirs)
         return torch.empty(shape, dtype=dtype, device=device).copy_(
             theirs.T if row.transpose else theirs
         )
 
     def dtype_of(self, name: str) -> torch.dtype:
-        """What a weight is stored in."""
-        return self._files[name].get_tensor(name).dtype
+        """What a weight is stored in; float32 for what `read` will refuse."""
+        return _FLOATS.get(self._files[name].get_slice(name).get_dtype(), torch.float32)
 
 
 @contextmanager
@@ -87,6 +108,34 @@ def open_weights(folder: Path) -> Iterator[Weights]:
         yield Weights(str(folder), files)
 
 
+def write_weights(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtypes: Mapping[str, torch.dtype],
+    read: Callable[[str], Tensor],
+) -> None:
+    """Write a safetensors file of tensors of which only one is in memory at a time.
+
+    read     makes a tensor of that name, of the shape and dtype that were announced
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, shape in shapes.items():
+        end = at + math.prod(shape) * dtypes[name].itemsize
+        place = {"shape": list(shape), "data_offsets": [at, end]}
+        header[name] = {"dtype": _STORED[dtypes[name]], **place}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name, shape in shapes.items():
+            tensor = read(name).to("cpu", dtypes[name]).contiguous()
+            assert tuple(tensor.shape) == shape, name
+            file.write(tensor.flatten().view(torch.uint8).numpy())
+
+
 def read_table(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object, read without trusting its size or depth."""
     if not path.is_file():
@@ -109,7 +158,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / _INDEX).is_file():
-        return _indexed_files(folder / _INDEX)
+        return indexed_files(folder / _INDEX)
     if (folder / _PICKLE).is_file():
         raise CheckpointError(
             f"{folder / _PICKLE} is a pickle, which can run any code when it is loaded. Save the "
@@ -118,7 +167,7 @@ def _weight_files(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder} has no {WEIGHTS}: it is not a model folder, or only a part.")
 
 
-def _indexed_files(index: Path) -> list[Path]:
+def indexed_files(index: Path) -> list[Path]:
     """The files that an index names, each a plain name in its own folder."""
     weight_map = read_table(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:

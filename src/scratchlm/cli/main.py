@@ -34,6 +34,8 @@ VERBS = {
     "pretrain": ("pretrain:Pretrain", "a model from a config file"),
     "generate": ("generate:Generate", "let a model continue a prompt"),
     "chat": ("generate:Chat", "write with a model in turns"),
+    "import": ("formats:Import", "a model of another program as a model folder"),
+    "inspect": ("formats:Inspect", "what a model is, without loading it"),
     "bench": ("bench:Bench", "how fast this machine trains and writes, as a table"),
 }
 

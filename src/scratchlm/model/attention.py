@@ -24,12 +24,14 @@ class Where:
     segments  (B, T) int64 or None, beside `causal`: and only those of its own number
     mask      bool, broadcast to (B, 1, T, S): the same for kernels that read a mask; None: all,
               or with `causal` the plain triangle
+    local     the same for layers that see a window; None where there are none
     """
 
     angles: Angles | None
     causal: bool
     segments: Tensor | None
     mask: Tensor | None
+    local: "Where | None" = None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, where: Where, *, drop: float) -> Tensor:

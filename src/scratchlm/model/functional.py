@@ -36,6 +36,14 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return ops.swiglu(gate, up) if ops.usable(gate) else F.silu(gate) * up
 
 
+def geglu(gate: Tensor, up: Tensor) -> Tensor:
+    """gelu(gate) * up, GELU in its tanh form (arXiv:2002.05202)."""
+    return gelu(gate) * up
+
+
+GATES = {"swiglu": swiglu, "geglu": geglu}
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (x[i], x[i + Dh/2]) by its position's angle (RoPE, arXiv:2104.09864).
 

@@ -19,6 +19,9 @@ from scratchlm.model import functional
 from scratchlm.model.attention import Where, attend, fused
 from scratchlm.model.cache import KVCache
 from scratchlm.model.config import ModelConfig
+from scratchlm.model.experts import Experts
+from scratchlm.model.functional import Angles
+from scratchlm.model.rope import frequencies
 from scratchlm.native import ops
 
 
@@ -53,6 +56,18 @@ class RMSNorm(nn.Module):
         return functional.rms_norm(x, self.weight, self.eps)
 
 
+class RMSNorm1(RMSNorm):
+    """RMSNorm times 1 + weight, as Gemma has it: the weight is what was learned beyond 1."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__(size, eps)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size) -> (..., size); all of it in float32."""
+        return functional.rms_norm(x.float(), 1.0 + self.weight.float(), self.eps).to(x.dtype)
+
+
 class LayerNorm(nn.LayerNorm):
     """`nn.LayerNorm` in the dtype of its input (arXiv:1607.06450)."""
 
@@ -62,86 +77,105 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with grouped key/value heads (arXiv:2305.13245)."""
+    """Causal self-attention with grouped key/value heads (arXiv:2305.13245).
 
-    def __init__(self, config: ModelConfig) -> None:
+    local    its tokens see a window
+    """
+
+    def __init__(self, config: ModelConfig, *, local: bool) -> None:
         super().__init__()
         parts = config.parts
         d_q, d_kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
-        self.d_head = config.d_head
+        self.d_head, self.local = config.d_head, local
+        self.query_scale = (config.d_head / config.query_scalar) ** 0.5
         self.drop = config.dropout
-        self.q = Linear(config.d_model, d_q, bias=parts.bias)
-        self.k = Linear(config.d_model, d_kv, bias=parts.bias)
-        self.v = Linear(config.d_model, d_kv, bias=parts.bias)
-        self.out = Linear(d_q, config.d_model, bias=parts.bias)
-        self.norm_eps = config.norm_eps
-        self.q_norm = RMSNorm(config.d_head, config.norm_eps) if parts.qk_norm else None
-        self.k_norm = RMSNorm(config.d_head, config.norm_eps) if parts.qk_norm else None
+        self.q = Linear(config.d_model, d_q, bias=parts.bias != "none")
+        self.k = Linear(config.d_model, d_kv, bias=parts.bias != "none")
+        self.v = Linear(config.d_model, d_kv, bias=parts.bias != "none")
+        self.out = Linear(d_q, config.d_model, bias=parts.bias == "all")
+        norm = NORMS[parts.norm]
+        self.q_norm = norm(config.d_head, config.norm_eps) if parts.qk_norm else None
+        self.k_norm = norm(config.d_head, config.norm_eps) if parts.qk_norm else None
 
     def forward(self, x: Tensor, where: Where, cache: KVCache | None, layer: int) -> Tensor:
         """(B, T, D) -> (B, T, D); `cache` is read and extended, at `layer`."""
         B, T, _ = x.shape
+        where = where.local if self.local and where.local else where
         q = self._place(self.q(x).view(B, T, -1, self.d_head), self.q_norm, where)  # (B, T, H, Dh)
         k = self._place(self.k(x).view(B, T, -1, self.d_head), self.k_norm, where)  # (B, T, K, Dh)
         v = self.v(x).view(B, T, -1, self.d_head)  # (B, T, K, Dh)
+        if self.query_scale != 1.0:
+            q = q * self.query_scale
         if cache is not None:
             k, v = cache.extend(layer, k.transpose(1, 2), v.transpose(1, 2))  # (B, K, S, Dh)
             k, v = k.transpose(1, 2), v.transpose(1, 2)  # (B, S, K, Dh)
         y = attend(q, k, v, where, drop=self.drop if self.training else 0.0)  # (B, T, H, Dh)
         return self.out(y.reshape(B, T, -1))  # (B, T, D)
 
-    def _place(self, x: Tensor, norm: RMSNorm | None, where: Where) -> Tensor:
-        weight = None if norm is None else norm.weight
-        return functional.place_heads(x, weight, self.norm_eps, where.angles)
+    @staticmethod
+    def _place(x: Tensor, norm: nn.Module | None, where: Where) -> Tensor:
+        if isinstance(norm, RMSNorm1):
+            return functional.place_heads(norm(x), None, 0.0, where.angles)
+        if isinstance(norm, RMSNorm):
+            return functional.place_heads(x, norm.weight, norm.eps, where.angles)
+        return functional.place_heads(x, None, 0.0, where.angles)
 
 
 class GELUFeedForward(nn.Module):
-    """W2 gelu(W1 x), GELU in its tanh form (arXiv:1606.08415), as GPT-2 has it."""
+    """W2 gelu(W1 x) (arXiv:1606.08415); GPT-2 has GELU in its tanh form."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up = Linear(config.d_model, config.d_ff, bias=config.parts.bias)
-        self.down = Linear(config.d_ff, config.d_model, bias=config.parts.bias)
+        self.gelu = F.gelu if config.exact_gelu else functional.gelu
+        self.up = Linear(config.d_model, config.d_ff, bias=config.parts.bias == "all")
+        self.down = Linear(config.d_ff, config.d_model, bias=config.parts.bias == "all")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        return self.down(functional.gelu(self.up(x)))
+        """(..., D) -> (..., D)."""
+        return self.down(self.gelu(self.up(x)))
 
 
-class SwiGLUFeedForward(nn.Module):
-    """W2 (silu(Wg x) * W1 x) (arXiv:2002.05202), as Llama has it."""
+class GatedFeedForward(nn.Module):
+    """W2 (f(Wg x) * W1 x) (arXiv:2002.05202): f is SiLU in Llama, GELU in Gemma."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = Linear(config.d_model, config.d_ff, bias=config.parts.bias)
-        self.up = Linear(config.d_model, config.d_ff, bias=config.parts.bias)
-        self.down = Linear(config.d_ff, config.d_model, bias=config.parts.bias)
+        self.gated = functional.GATES[config.parts.ffn]
+        self.gate = Linear(config.d_model, config.d_ff, bias=False)
+        self.up = Linear(config.d_model, config.d_ff, bias=False)
+        self.down = Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        return self.down(functional.swiglu(self.gate(x), self.up(x)))
+        """(..., D) -> (..., D)."""
+        return self.down(self.gated(self.gate(x), self.up(x)))
 
 
-NORMS = {"layernorm": LayerNorm, "rmsnorm": RMSNorm}
-FFNS = {"gelu": GELUFeedForward, "swiglu": SwiGLUFeedForward}
+NORMS = {"layernorm": LayerNorm, "rmsnorm": RMSNorm, "rmsnorm1": RMSNorm1}
+FFNS = {"gelu": GELUFeedForward, "swiglu": GatedFeedForward, "geglu": GatedFeedForward}
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + ffn(norm(x))."""
+    """x + attention(norm(x)), then x + ffn(norm(x)); in some families with norms behind both."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         parts = config.parts
+        norm, ffn = NORMS[parts.norm], FFNS[parts.ffn]
         self.drop = config.dropout
-        self.attention_norm = NORMS[parts.norm](config.d_model, config.norm_eps)
-        self.attention = Attention(config)
-        self.ffn_norm = NORMS[parts.norm](config.d_model, config.norm_eps)
-        self.ffn = FFNS[parts.ffn](config)
+        self.attention_norm = norm(config.d_model, config.norm_eps)
+        self.attention = Attention(config, local=config.is_local(layer))
+        self.ffn_norm = norm(config.d_model, config.norm_eps)
+        self.ffn = Experts(config, ffn) if parts.experts else ffn(config)
+        self.after_attention = self.after_ffn = nn.Identity()
+        if parts.after_norms:
+            self.after_attention = norm(config.d_model, config.norm_eps)
+            self.after_ffn = norm(config.d_model, config.norm_eps)
 
     def forward(self, x: Tensor, where: Where, cache: KVCache | None, layer: int) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self._dropped(self.attention(self.attention_norm(x), where, cache, layer))
-        return x + self._dropped(self.ffn(self.ffn_norm(x)))
+        y = self.attention(self.attention_norm(x), where, cache, layer)
+        x = x + self._dropped(self.after_attention(y))
+        return x + self._dropped(self.after_ffn(self.ffn(self.ffn_norm(x))))
 
     def _dropped(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.drop) if self.training and self.drop else x
@@ -157,6 +191,7 @@ class Transformer(nn.Module):
     """
 
     inv_freq: Tensor  # (Dh/2,) radians per position
+    local_inv_freq: Tensor  # the same in local layers that have angles of their own
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -169,14 +204,18 @@ class Transformer(nn.Module):
         self.embedding = Embedding(config.vocab_size, config.d_model)
         if parts.position == "learned":
             self.positions = Embedding(config.max_seq_len, config.d_model)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = NORMS[parts.norm](config.d_model, config.norm_eps)
         self.head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
-        # On the CPU even under the meta device: no file holds it, so it must have its values.
-        steps = torch.arange(0, config.d_head, 2, dtype=torch.float32, device="cpu") / config.d_head
-        self.register_buffer("inv_freq", config.rope_theta**-steps, persistent=False)
+        inv_freq, self._angle_factor = frequencies(
+            config.d_head, config.rope_theta, config.rope_scaling
+        )
+        self.register_buffer("inv_freq", inv_freq, persistent=False)
+        if config.local_rope_theta:
+            local, _ = frequencies(config.d_head, config.local_rope_theta)
+            self.register_buffer("local_inv_freq", local, persistent=False)
 
     def forward(
         self, tokens: Tensor, *, segments: Tensor | None = None, cache: KVCache | None = None
@@ -195,6 +234,9 @@ class Transformer(nn.Module):
         dtype = self.compute_dtype or self.embedding.weight.dtype
         positions = self._positions(tokens, segments, cache)
         x = self.embedding(tokens)  # (B, T, D)
+        if self.config.parts.scaled_embedding:
+            scale = torch.tensor(self.config.d_model**0.5, dtype=x.dtype)  # rounded as theirs is
+            x = x * scale.item()
         if self.config.parts.position == "learned":
             x = x + self.positions(positions)
         x = x.to(dtype)
@@ -225,15 +267,52 @@ class Transformer(nn.Module):
     ) -> Where:
         angles = None
         if self.config.parts.position == "rope":
-            dtype = torch.float32 if ops.usable(x) else x.dtype
-            phase = (positions[..., None].float() * self.inv_freq)[:, :, None]  # (B, T, 1, Dh/2)
-            angles = (phase.cos().to(dtype), phase.sin().to(dtype))
+            angles = self._angles(x, positions, self._inv_freq(positions), self._angle_factor)
+        local = None
+        if self.config.window:
+            mask = self._window_mask(x, segments, cache)
+            turned = angles
+            if self.config.local_rope_theta:
+                turned = self._angles(x, positions, self.local_inv_freq, 1.0)
+            local = Where(turned, False, None, mask)
         if cache is not None:
-            return Where(angles, False, None, cache.mask(x.shape[1]))
+            return Where(angles, False, None, cache.mask(x.shape[1]), local)
         if segments is None or fused(x, self.config.d_head):
-            return Where(angles, True, segments, None)
+            return Where(angles, True, segments, None, local)
         same = segments[:, None, :, None] == segments[:, None, None, :]  # (B, 1, T, T)
-        return Where(angles, True, segments, same.tril())
+        return Where(angles, True, segments, same.tril(), local)
+
+    def _window_mask(self, x: Tensor, segments: Tensor | None, cache: KVCache | None) -> Tensor:
+        """(B or 1, 1, T, S) bool: the last `window` tokens of the same segment."""
+        T = x.shape[1]
+        S = T if cache is None else cache.longest + T
+        here = torch.arange(T, device=x.device)[None] if cache is None else cache.positions(T)
+        back = here[:, None, :, None] - torch.arange(S, device=x.device)  # (B or 1, 1, T, S)
+        mask = (back >= 0) & (back < self.config.window)
+        if segments is not None:
+            mask = mask & (segments[:, None, :, None] == segments[:, None, None, :])
+        return mask
+
+    def _inv_freq(self, positions: Tensor) -> Tensor:
+        """Radians per position; of a context that is longer than the trained one, its own."""
+        c = self.config
+        if c.rope_scaling.kind != "dynamic":
+            return self.inv_freq
+        length = int(positions.max()) + 1
+        return frequencies(c.d_head, c.rope_theta, c.rope_scaling, length)[0].to(positions.device)
+
+    @staticmethod
+    def _angles(x: Tensor, positions: Tensor, inv_freq: Tensor, factor: float) -> Angles:
+        dtype = torch.float32 if ops.usable(x) else x.dtype
+        phase = (positions[..., None].float() * inv_freq)[:, :, None]  # (B, T, 1, Dh/2)
+        return (phase.cos() * factor).to(dtype), (phase.sin() * factor).to(dtype)
+
+    def balance_loss(self) -> Tensor | None:
+        """How unevenly the last forward pass in training used the experts, times its weight."""
+        layers = [b.ffn.balance for b in self.blocks if isinstance(b.ffn, Experts)]
+        if not layers or not self.config.balance or layers[0] is None:
+            return None
+        return self.config.balance * torch.stack(layers).mean()
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator | None = None) -> None:
@@ -250,7 +329,7 @@ class Transformer(nn.Module):
             if name.endswith("bias"):
                 weight.zero_()
             elif weight.ndim == 1:
-                weight.fill_(1.0)
+                weight.fill_(0.0 if self.config.parts.norm == "rmsnorm1" else 1.0)
             elif name.endswith(("out.weight", "down.weight")):
                 std = 0.0 if zero else 0.02 / math.sqrt(2 * self.config.n_layers)
                 weight.normal_(0.0, std, generator=generator)
@@ -276,10 +355,15 @@ class Transformer(nn.Module):
         """Floating-point operations of one training token at context T, forward and backward.
 
         Six for each weight of a matrix product, and 12 n_layers n_heads Dh T for attention, counted
-        whole (arXiv:2204.02311, appendix B); the embedding look-up is free.
+        whole (arXiv:2204.02311, appendix B); the embedding look-up is free, and so are experts that
+        the token does not pass through.
         """
         c = self.config
         matrices = sum(w.numel() for n, w in self.named_parameters() if w.ndim == 2)
+        for block in self.blocks:
+            if isinstance(block.ffn, Experts):
+                idle = 1 - c.n_active / c.n_experts
+                matrices -= round(idle * sum(w.numel() for w in block.ffn.experts.parameters()))
         matrices -= sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Embedding))
         if c.tie_embeddings:
             matrices += self.head.weight.numel()

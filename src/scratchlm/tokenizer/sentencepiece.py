@@ -36,7 +36,11 @@ def from_model_file(path: Path | str) -> Tokenizer:
 
 def from_model(content: bytes, source: str) -> Tokenizer:
     """Make a tokenizer of the bytes of a `.model` file; `source` is its name for messages."""
-    model = parse_model(content, source)
+    return of_pieces(parse_model(content, source), {"tokenizer.model": content})
+
+
+def of_pieces(model: Model, companions: dict[str, bytes] | None = None) -> Tokenizer:
+    """Make a tokenizer of pieces and rules; `companions` are kept beside it, by name."""
     scores = "".join(f"{piece.text}\t{piece.score:g}\n" for piece in model.pieces)
     return compose(
         f"sentencepiece-{model.type}",
@@ -46,7 +50,7 @@ def from_model(content: bytes, source: str) -> Tokenizer:
         markers=[piece.text for piece in model.pieces if piece.type == USER_DEFINED],
         normalizer={"type": "Sequence", "normalizers": _normalizers(model)},
         decoder={"type": "Sequence", "decoders": _decoders(model)},
-        companions={"tokenizer.model": content, "tokenizer.vocab": scores.encode()},
+        companions={**(companions or {}), "tokenizer.vocab": scores.encode()},
     )
 
 

@@ -82,6 +82,17 @@ class Tokenizer:
         self.pad_id = self._role("pad_token", vocab)
         self.unk_id = self._role("unk_token", vocab)
 
+    @property
+    def definition(self) -> Definition:
+        """What tokenizer.json holds; not to be changed."""
+        return self._definition
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What scratchlm knows of it: "kind", and "pre_tokenizer", llama.cpp's name of its cuts."""
+        facts: dict[str, str] = self._config.get("scratchlm", {})
+        return facts
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the tokenizer.json that `save` writes, in hexadecimal."""

@@ -18,7 +18,7 @@ from scratchlm.tokenizer.tokenizer import Tokenizer
 # 4.15, qwen2 4.22, llama-bpe 4.29), and a run of Han characters never shares a token with
 # punctuation or Latin letters.
 _LLAMA_CPP_NAME = "deepseek-v3"
-_PATTERNS = (
+PATTERNS = (
     r"\p{N}{1,3}",
     "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
@@ -49,7 +49,7 @@ def train_bpe(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
         "bpe",
         bpe(tokens, merges),
         {"bos": control[0], "eos": END_OF_TEXT},
-        pre_tokenizer=sequence(*map(split, _PATTERNS), byte_level(use_regex=False)),
+        pre_tokenizer=sequence(*map(split, PATTERNS), byte_level(use_regex=False)),
         decoder=byte_level(use_regex=False),
         facts={"pre_tokenizer": _LLAMA_CPP_NAME},
     )
@@ -59,7 +59,7 @@ def _learn(
     texts: Sequence[str], vocab_size: int, min_frequency: int
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """The tokens in order of their ids, and the merges in order of their making."""
-    cuts = [split(CUT, "Removed"), *map(split, _PATTERNS)]
+    cuts = [split(CUT, "Removed"), *map(split, PATTERNS)]
     learner = _empty_backend(sequence(*cuts, byte_level(use_regex=False)))
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,

@@ -37,9 +37,12 @@ def next_token_total(
 
     tokens, targets  (B, T) int64
     segments         (B, T) int64 or None
+    returns          of a mixture of experts in training: with its balance, for each target
     """
     hidden = model.hidden(tokens, segments=segments)  # (B, T, D)
-    return linear_cross_entropy(hidden.flatten(0, 1), model.head.weight, targets.flatten())
+    total = linear_cross_entropy(hidden.flatten(0, 1), model.head.weight, targets.flatten())
+    balance = model.balance_loss() if model.training else None
+    return total if balance is None else total + balance * (targets != IGNORE).sum()
 
 
 def count_targets(targets: Tensor) -> int:
