@@ -132,7 +132,7 @@ def test_difficulty_is_told_by_compression_and_by_single_tokens():
 
 
 def test_batches_grow_with_what_is_read_in_powers_of_two():
-    tokens = [scaling.step_tokens_for(n) for n in (1e5, 4e6, 6e7, 1e9)]
+    tokens = [scaling.step_tokens_for(n, "char") for n in (1e5, 4e6, 6e7, 1e9)]
     assert tokens[:2] == [1024, 1024]
     assert tokens == sorted(tokens)
     assert all(n.bit_count() == 1 for n in tokens)

@@ -137,7 +137,7 @@ def test_a_step_that_is_not_finite_is_not_taken(what):
 def test_float16_overflow_halves_the_scale_and_leaves_the_step_out():
     model = make_model()
     trainer = make_trainer(model, precision="float16", steps=1)
-    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
+    trainer.optimizers.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
     before = copy.deepcopy(model.state_dict())
     trainer.run()
     assert trainer.scaler.get_scale() == 2.0**99

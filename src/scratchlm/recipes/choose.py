@@ -176,12 +176,15 @@ class _Chooser:
     def _try(self, n_layers: int, d_model: int) -> _Candidate:
         least, most = PROBE_S
         probe_s = min(max(PROBED * self.seconds / 5, least), most)
-        size = Size(n_layers, d_model, seq_len=self._seq_len())
+        seq_len = self._seq_len()
+        first = scaling.step_tokens_for(0, self.tokenizer.kind)
+        size = Size(n_layers, d_model, seq_len, rows=max(1, first // seq_len))
         config = self._config(size)
         step_s = self.measure(config, self.device, probe_s)
         for _ in range(3):  # the batch grows with what is read, which depends on the batch
             n_steps = self._training_s() / step_s
-            rows = scaling.step_tokens_for(n_steps * size.step_tokens) // size.seq_len
+            tokens = scaling.step_tokens_for(n_steps * size.step_tokens, self.tokenizer.kind)
+            rows = tokens // size.seq_len
             rows = max(1, min(rows, self._n_tokens() // size.seq_len // ROWS_SHARE))
             step_s *= rows / size.rows
             size = dataclasses.replace(size, rows=rows)

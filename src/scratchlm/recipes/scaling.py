@@ -28,9 +28,10 @@ VOCABULARIES = (
 MOST_CHARACTERS = 512  # of an alphabet; a Chinese text always leaves some out that the next has
 CHARACTERS_BELOW = 3e6  # bytes: on less, words lost on text that is far away (docs/LOG.md)
 
-# The batch grows with the root of what is read (measured at both ends: 1,024 tokens are best for
-# 2 M in all; the exponent is that of arXiv:2401.02954 and of arXiv:2412.04403, near a half).
-STEP_TOKENS = 1024
+# The batch grows with the root of what is read (measured at one end: for 2 to 3 M in all, 1,024
+# tokens are best where they are characters, 2,048 where they are words, docs/LOG.md; the exponent
+# is that of arXiv:2401.02954 and of arXiv:2412.04403, near a half).
+STEP_TOKENS = {"char": 1024, "bpe": 2048}
 STEP_TOKENS_FOR = 4e6
 
 # The loss of `recipe` in bits per byte. What a text holds at least is told by bzip2, and where a
@@ -58,10 +59,13 @@ def vocabulary_for(n_bytes: float, bytes_per_character: float) -> int:
     return 2 * size if bytes_per_character > 2 else size
 
 
-def step_tokens_for(tokens: float) -> int:
-    """Tokens of one step of a run over so many: a power of two times STEP_TOKENS."""
+def step_tokens_for(tokens: float, kind: str) -> int:
+    """Tokens of one step of a run over so many: a power of two times STEP_TOKENS.
+
+    kind    of the tokenizer, "char" or "bpe"
+    """
     times = math.sqrt(max(1.0, tokens / STEP_TOKENS_FOR))
-    return int(STEP_TOKENS * 2 ** round(math.log2(times)))
+    return int(STEP_TOKENS[kind] * 2 ** round(math.log2(times)))
 
 
 def dropout_for(readings: float) -> float:

@@ -38,6 +38,7 @@ from scratchlm.training.stop import (
     is_out_of_memory,
     stop_signals,
 )
+from scratchlm.training.zero import Zero
 
 
 @dataclass(frozen=True)
@@ -165,10 +166,10 @@ class Trainer:
         self.dtype, self.dtype_reason = devices.resolve_precision(config.precision, self.device)
         model.compute_dtype = self.dtype
         model.recompute = config.recompute
-        self.scaler = torch.amp.GradScaler(
+        scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.dtype == torch.float16, init_scale=2.0**14
         )
-        self.optimizers = Optimizers(model, optim, self.scaler)
+        self.optimizers = Optimizers(model, optim, scaler)
         self._summing = self.processes.summing
         if stage := self.processes.zero:
             self._share_optimizer(stage)
@@ -186,9 +187,8 @@ class Trainer:
         self._flops_share = model.flops_per_token(seq_len) / peak  # MFU of one token per second
 
     def _share_optimizer(self, stage: int) -> None:
-        from scratchlm.training.zero import Zero
-
-        zero = Zero(self.model, self.optimizers.config, self.scaler, self._objective, stage)
+        alone = self.optimizers
+        zero = Zero(self.model, alone.config, alone.scaler, self._objective, stage)
         self.optimizers, self._objective, self._summing = zero, zero.objective, zero.summing
 
     def run(self) -> str:
@@ -211,6 +211,11 @@ class Trainer:
                     self.stop_reason, self.interrupted = name, True
                 self._call_hooks()
         return self.stop_reason or ("the time is over" if self.clock else "all steps done")
+
+    @property
+    def scaler(self) -> Any:
+        """Of the loss, in float16; elsewhere it does nothing."""
+        return self.optimizers.scaler
 
     @property
     def n_steps(self) -> int | None:
