@@ -70,7 +70,7 @@ def read_rope(
         found["local_rope_theta"] = _theta([local["rope_theta"]], where)
         if found["local_rope_theta"] == found["rope_theta"]:
             del found["local_rope_theta"]  # the same angles
-    scaling = {}
+    scaling: dict[str, Any] = {}
     for table in tables:
         scaling |= {k: v for k, v in table.items() if k != "rope_theta" and v is not None}
     return {**found, **_scaling(scaling, max_seq_len, where)}

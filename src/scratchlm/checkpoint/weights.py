@@ -133,7 +133,7 @@ def write_weights(
         for name, shape in shapes.items():
             tensor = read(name).to("cpu", dtypes[name]).contiguous()
             assert tuple(tensor.shape) == shape, name
-            file.write(tensor.flatten().view(torch.uint8).numpy())
+            file.write(tensor.flatten().view(torch.uint8).numpy().data)
 
 
 def read_table(path: Path) -> dict[str, Any]:

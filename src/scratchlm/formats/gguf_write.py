@@ -19,6 +19,7 @@ from scratchlm.formats.gguf_names import ARCHITECTURES, Architecture, interleave
 from scratchlm.formats.source import Source
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.rope import frequencies
+from scratchlm.model.transformer import Transformer
 from scratchlm.tokenizer.rules import SPACE
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
@@ -127,8 +128,6 @@ def _groups(config: ModelConfig, architecture: Architecture) -> dict[str, list[R
 
 
 def _shapes(source: Source, groups: dict[str, list[Row]]) -> dict[str, tuple[int, ...]]:
-    from scratchlm.model.transformer import Transformer
-
     ours = dict(Transformer(source.config).named_parameters(remove_duplicate=False))
     return {
         theirs: (sum(ours[row.ours].shape[0] for row in rows), *ours[rows[0].ours].shape[1:])

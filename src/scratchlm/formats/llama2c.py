@@ -22,7 +22,7 @@ from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.formats.gguf_names import interleave
 from scratchlm.formats.source import Source
 from scratchlm.model.config import ModelConfig
-from scratchlm.tokenizer.sentencepiece import of_pieces
+from scratchlm.tokenizer.sentencepiece import from_model_file, of_pieces
 from scratchlm.tokenizer.sentencepiece_file import BYTE, CONTROL, NORMAL, UNKNOWN, Model, Piece
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
@@ -169,8 +169,6 @@ def _reader(
 
 def _tokenizer_reader(path: Path, vocab_size: int) -> Callable[[], Tokenizer]:
     if path.suffix == ".model":
-        from scratchlm.tokenizer.sentencepiece import from_model_file
-
         return lambda: from_model_file(path)
     return lambda: read_tokenizer(path, vocab_size)
 

@@ -309,8 +309,9 @@ class Transformer(nn.Module):
 
     def balance_loss(self) -> Tensor | None:
         """How unevenly the last forward pass in training used the experts, times its weight."""
-        layers = [b.ffn.balance for b in self.blocks if isinstance(b.ffn, Experts)]
-        if not layers or not self.config.balance or layers[0] is None:
+        experts = [block.ffn for block in self.blocks if isinstance(block.ffn, Experts)]
+        layers = [one.balance for one in experts if one.balance is not None]
+        if not layers or not self.config.balance:
             return None
         return self.config.balance * torch.stack(layers).mean()
 
