@@ -1,6 +1,5 @@
 """The runs that the benchmark of `plan` plans."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def make(
     half = max(1, steps // 2)
     settings = read_toml(RunConfig, Path(config))
     settings = settings.replace("data", sources=(SourceConfig(place / "data"),))
-    settings = dataclasses.replace(settings, text=dataclasses.replace(settings.text, paths=()))
+    settings = settings.replace("text", paths=())
     settings = settings.replace(
         "train", steps=steps, eval_every=half, eval_batches=8, sample_every=half, save_every=half
     )

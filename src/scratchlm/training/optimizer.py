@@ -24,12 +24,12 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
-        for weight in self._weights():
+        for weight in self.weights():
             weight.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """Settings and states, with numbers in the place of weights, as PyTorch writes them."""
-        numbers = {weight: i for i, weight in enumerate(self._weights())}
+        numbers = {weight: i for i, weight in enumerate(self.weights())}
         groups = [
             {**group, "params": [numbers[weight] for weight in group["params"]]}
             for group in self.param_groups
@@ -42,13 +42,14 @@ class Optimizer:
         for group, old in zip(self.param_groups, saved["param_groups"], strict=True):
             assert len(group["params"]) == len(old["params"]), "groups of other sizes"
             group.update({name: value for name, value in old.items() if name != "params"})
-        weights = self._weights()
+        weights = self.weights()
         self.state = {
             weights[i]: {name: value.to(weights[i].device) for name, value in state.items()}
             for i, state in saved["state"].items()
         }
 
-    def _weights(self) -> list[Tensor]:
+    def weights(self) -> list[Tensor]:
+        """Those of all groups, in their order."""
         return [weight for group in self.param_groups for weight in group["params"]]
 
 

@@ -169,10 +169,13 @@ class Trainer:
         scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.dtype == torch.float16, init_scale=2.0**14
         )
-        self.optimizers = Optimizers(model, optim, scaler)
-        self._summing = self.processes.summing
+        self.optimizers: Optimizers
         if stage := self.processes.zero:
-            self._share_optimizer(stage)
+            self.optimizers = zero = Zero(model, optim, scaler, self._objective, stage)
+            self._objective, self._summing = zero.objective, zero.summing
+        else:
+            self.optimizers = Optimizers(model, optim, scaler)
+            self._summing = self.processes.summing
         rank, n = self.processes.rank, self.processes.count
         self._share = share_of_step(config.micro_batch, config.accumulate, rank, n)
         self.step = 0
@@ -185,11 +188,6 @@ class Trainer:
         self.last: StepMetrics | None = None
         peak = self.processes.count * devices.matmul_flops(self.device, self.dtype)
         self._flops_share = model.flops_per_token(seq_len) / peak  # MFU of one token per second
-
-    def _share_optimizer(self, stage: int) -> None:
-        alone = self.optimizers
-        zero = Zero(self.model, alone.config, alone.scaler, self._objective, stage)
-        self.optimizers, self._objective, self._summing = zero, zero.objective, zero.summing
 
     def run(self) -> str:
         """Train to the last step, a stop from a hook, or a signal; returns the reason in words."""

@@ -96,7 +96,7 @@ class Zero(Optimizers):
     def state_dict(self) -> list[dict[str, Any]]:
         """As that of AdamW alone, put together from all processes, which call it alike."""
         n_steps = next(state["step"] for state in self._flat.state.values())
-        for weight in (weight for group in self._adamw.param_groups for weight in group["params"]):
+        for weight in self._adamw.weights():
             means = {key: self._states.safe_get_full_optimizer_state(weight, key) for key in MEANS}
             self._adamw.state[weight] = {"step": n_steps.clone(), **means}
         state = super().state_dict()
@@ -107,10 +107,11 @@ class Zero(Optimizers):
         """Go on from `state_dict`, of any number of processes."""
         super().load_state_dict(states)
         for weight, state in self._adamw.state.items():
-            for flat in self._flat.state.values():
-                flat["step"].copy_(state["step"])
             for key in MEANS:
                 self._states.safe_set_full_optimizer_state(weight, state[key], key)
+        n_steps = next(state["step"] for state in self._adamw.state.values())  # of all weights
+        for flat in self._flat.state.values():
+            flat["step"].copy_(n_steps)
         self._adamw.state.clear()
 
 
