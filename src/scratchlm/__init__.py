@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot see through the
     from scratchlm.recipes.bench import bench as bench
     from scratchlm.recipes.build import build as build
     from scratchlm.recipes.chat import chat as chat
+    from scratchlm.recipes.export_model import export_model as export_model
     from scratchlm.recipes.generate import generate as generate
     from scratchlm.recipes.import_model import import_model as import_model
     from scratchlm.recipes.inspect import inspect as inspect
@@ -44,6 +45,7 @@ _HOMES = {  # public name -> module:name
     "build": "recipes.build:build",
     "chat": "recipes.chat:chat",
     "compare_tokenizers": "recipes.tokenizer:compare",
+    "export_model": "recipes.export_model:export_model",
     "generate": "recipes.generate:generate",
     "import_model": "recipes.import_model:import_model",
     "inspect": "recipes.inspect:inspect",

@@ -1,6 +1,7 @@
 """Files of torch.save are read without running them; tutorials' checkpoints give their models."""
 
 import collections
+import json
 import os
 import pickle
 import zipfile
@@ -155,6 +156,24 @@ def test_nanogpt(bias, prefix, make_model, tmp_path):
     meta = {"vocab_size": 300, "itos": letters, "stoi": {c: i for i, c in letters.items()}}
     (tmp_path / "meta.pkl").write_bytes(pickle.dumps(meta))
     with open_source(tmp_path / "ckpt.pt") as source:
+        assert source.config == model.config
+        assert source.tokenizer().encode("BAC") == [1, 0, 2]
+        for name, weight in model.named_parameters():
+            assert torch.equal(source.weights[name](), weight)
+
+
+@torch.no_grad()
+def test_a_pickled_config_and_a_json_of_characters(make_model, tmp_path):
+    model = make_model(family="gpt2", exact_gelu=True, tie_embeddings=False)
+    saved = nanogpt(model, bias=True)
+    saved["model"]["lm_head.weight"] = model.head.weight.detach()
+    config = GPTConfig()
+    config.__dict__.update(saved.pop("model_args"))
+    state = {k.removeprefix("transformer."): w for k, w in saved.pop("model").items()}
+    torch.save({"model_state_dict": state, "config": config, "epoch": 3}, tmp_path / "best.pt")
+    letters = {chr(65 + i): i for i in range(300)}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"vocab": letters}))
+    with open_source(tmp_path / "best.pt") as source:
         assert source.config == model.config
         assert source.tokenizer().encode("BAC") == [1, 0, 2]
         for name, weight in model.named_parameters():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scratchlm.base.errors import ConfigError
 from scratchlm.generation.sampling import Sampling
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
@@ -57,17 +58,34 @@ def test_a_base_model_says_that_it_continues(
     assert first.startswith("This is a base model: it continues your text, it does not answer.")
 
 
-def test_a_chat_template_is_not_used_yet_and_that_is_said(
+TEMPLATE = (
+    "{% for m in messages %}{{ m.content + ('\\n\\n' if m.role == 'assistant' else '\\n') }}"
+    "{% endfor %}"
+)
+
+
+def test_a_chat_template_writes_the_conversation(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     template = model_folder / "chat_template.jinja"
-    template.write_text("{{ messages }}", encoding="utf-8")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("quit\n"))
+    template.write_text(TEMPLATE, encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("ab\n\ncd\n/reset\nab\nquit\n"))
+    few = Sampling(max_new_tokens=4, temperature=0)
     try:
-        chat(load(model_folder))
+        model = load(model_folder, device="cpu")
+        chat(model, few, system="d")
     finally:
         template.unlink()
-    assert "has a chat template, which scratchlm does not use yet" in capsys.readouterr().out
+    first, *said = capsys.readouterr().out.split("\n", 1)
+    assert first.startswith("This model has a chat template: it answers.")
+    answer = model.generate("d\nab\n", max_new_tokens=4, temperature=0)
+    second = model.generate(f"d\nab\n{answer}\n\ncd\n", max_new_tokens=4, temperature=0)
+    assert said == [f"{answer}\n{second}\n{answer}\n"]
+
+
+def test_a_system_message_needs_a_template(model: LanguageModel) -> None:
+    with pytest.raises(ConfigError, match="no chat template"):
+        chat(model, system="Be brief.")
 
 
 def test_the_text_grows_turn_by_turn(talk: Callable[..., str], model: LanguageModel) -> None:

@@ -75,6 +75,16 @@ def native_choice() -> str:
     return os.environ.get("SCRATCHLM_NATIVE") or "auto"
 
 
+def hub_mirror() -> str | None:
+    """What HF_ENDPOINT names in place of the Hugging Face hub."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def gpt2_mirror() -> str | None:
+    """What SCRATCHLM_GPT2_URL names in place of the folder where OpenAI's GPT-2 models lie."""
+    return os.environ.get("SCRATCHLM_GPT2_URL") or None
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed, for the next step of a loop that frees as much as it takes.
 

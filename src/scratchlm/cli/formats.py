@@ -62,7 +62,7 @@ class Inspect(Command):
             print(f"{name:12} {value}")
 
 
-def rows(facts: ModelFacts) -> "list[tuple[str, str]]":
+def rows(facts: ModelFacts) -> list[tuple[str, str]]:
     """(what, in words) of each line."""
     c = facts.config
     heads = f"{c.n_heads} heads of {c.d_head}"

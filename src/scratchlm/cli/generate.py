@@ -44,19 +44,22 @@ class Generate(Command):
 class Chat(Command):
     """Write with a model in turns: arrow keys, a history, commands such as /set temperature 0.5.
 
-    A base model, which pretraining makes, continues your text instead of answering it.
+    A base model, which pretraining makes, continues your text; one with a chat template answers.
     quit leaves.
 
     Examples:
       scratchlm chat runs/quickstart/model
       scratchlm chat runs/quickstart/model --temperature 0.5 --max-new-tokens 100
+      scratchlm chat models/smollm2 --system "Answer in one sentence."
     """
 
     model: Positional[Path]  # the folder of a model or of a run
     sampling: Annotated[Sampling, Inline] = field(default_factory=Sampling)
+    system: str = ""  # what a model with a chat template is told before everything else
     device: str | None = None  # cpu, cuda, cuda:1 or mps; none: the best there is
     dtype: Dtype | None = None  # to compute in; none: as the weights are stored
 
     def run(self) -> None:
         """Read lines and continue them until the user leaves."""
-        chat(load(self.model, device=self.device, dtype=self.dtype), self.sampling)
+        model = load(self.model, device=self.device, dtype=self.dtype)
+        chat(model, self.sampling, system=self.system)

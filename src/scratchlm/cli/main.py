@@ -35,6 +35,7 @@ VERBS = {
     "generate": ("generate:Generate", "let a model continue a prompt"),
     "chat": ("generate:Chat", "write with a model in turns"),
     "import": ("formats:Import", "a model of another program as a model folder"),
+    "export": ("export:Export", "a model for llama.cpp, ollama or llama2.c, with proof"),
     "inspect": ("formats:Inspect", "what a model is, without loading it"),
     "bench": ("bench:Bench", "how fast this machine trains and writes, as a table"),
 }

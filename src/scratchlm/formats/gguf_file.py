@@ -54,7 +54,7 @@ class TensorInfo:
 class GGUF:
     """An open file: its header is in memory, its tensors are not.
 
-    fields    by key: numbers, strings, lists of strings, arrays of numbers
+    fields    by key: numbers, strings, lists of either
     tensors   by name
     """
 
@@ -97,9 +97,10 @@ class GGUF:
             )
         quant = QUANTS[kind]
         size = int(np.prod([1, *shape], dtype=object))
-        if shape and shape[-1] % quant.size:
+        row = shape[-1] if shape else 1
+        if row % quant.size:
             raise CheckpointError(
-                f"{self.where}: rows of {name} have {shape[-1]} numbers, which blocks of "
+                f"{self.where}: rows of {name} have {row} numbers, which blocks of "
                 f"{quant.size} ({quant.name}) do not fill: it was damaged."
             )
         n_bytes = size // quant.size * quant.n_bytes
@@ -188,11 +189,12 @@ class _Reader:
             return self._array(self.number("<u4"), key)
         raise CheckpointError(f"{self.where}: {key} is of the unknown type {kind}.")
 
-    def _array(self, kind: int, key: str) -> Any:
+    def _array(self, kind: int, key: str) -> list[Any]:
         if kind == _STRING:
             return [self.text(key) for _ in range(self.count(8, f"strings in {key}"))]
         if kind not in _NUMBERS:
             raise CheckpointError(f"{self.where}: {key} is an array of the unknown type {kind}.")
         size = int(_NUMBERS[kind][2])
         n = self.count(size, f"numbers in {key}")
-        return np.frombuffer(self.take(n * size), _NUMBERS[kind])
+        values: list[Any] = np.frombuffer(self.take(n * size), _NUMBERS[kind]).tolist()
+        return values

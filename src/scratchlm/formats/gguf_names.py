@@ -31,7 +31,7 @@ _LAYER = "blk.{i}"
 
 
 def _row(ours: str, theirs: str, **rules: bool) -> Row:
-    return Row(f"{ours}.weight", f"{theirs}.weight", **rules)  # type: ignore[arg-type]
+    return Row(f"{ours}.weight", f"{theirs}.weight", **rules)
 
 
 def _bias(ours: str, theirs: str) -> Row:
@@ -98,12 +98,15 @@ _ROTATED = (
     Setting("rope_theta", "rope.freq_base", 10_000.0),
 )
 
-# our family -> its architecture there
+_LLAMA = Architecture("llama", (*_ENDS, *_ATTENTION, *_GATED), _ROTATED, permuted=True)
+
+# our family -> its architecture there; of several families the first is the one we read
 ARCHITECTURES = {
     "gpt2": Architecture(
         "gpt2", _GPT2_ROWS, (*_SIZES, Setting("norm_eps", "attention.layer_norm_epsilon"))
     ),
-    "llama": Architecture("llama", (*_ENDS, *_ATTENTION, *_GATED), _ROTATED, permuted=True),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
     "qwen2": Architecture("qwen2", (*_ENDS, *_ATTENTION, *_QKV_BIASES, *_GATED), _ROTATED),
     "qwen3": Architecture("qwen3", (*_ENDS, *_ATTENTION, *_QK_NORMS, *_GATED), _ROTATED),
     "gemma3_text": Architecture(

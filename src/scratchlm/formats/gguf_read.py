@@ -141,7 +141,7 @@ def _scaling(file: GGUF, config: ModelConfig, name: str) -> RopeScaling:
         return RopeScaling()
     if kind not in ("linear", "yarn") or not isinstance(factor, float):
         raise CheckpointError(f"{where}: {name}.rope.scaling.type = {kind!r} is not supported.")
-    return RopeScaling(kind, factor, int(trained))  # type: ignore[arg-type]
+    return RopeScaling(kind, factor, int(trained))
 
 
 def _llama3(file: GGUF, config: ModelConfig) -> RopeScaling:

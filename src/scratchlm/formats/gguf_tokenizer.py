@@ -3,44 +3,24 @@
 from typing import Any
 
 from scratchlm.base.errors import CheckpointError
-from scratchlm.tokenizer.compose import bpe, byte_level, compose, sequence, split
-from scratchlm.tokenizer.definition import Part
+from scratchlm.formats.gguf_pre_tokenizers import LLAMA3_NAMES, PRE_TOKENIZERS
+from scratchlm.tokenizer.compose import bpe, byte_level, compose, compose_characters
+from scratchlm.tokenizer.rules import bytes_of_characters
 from scratchlm.tokenizer.sentencepiece import of_pieces
 from scratchlm.tokenizer.sentencepiece_file import (
     BYTE,
     CONTROL,
+    NORMAL,
     UNKNOWN,
     USER_DEFINED,
     Model,
     Piece,
 )
 from scratchlm.tokenizer.tokenizer import Tokenizer
-from scratchlm.tokenizer.train_bpe import PATTERNS as DEEPSEEK_V3
 
 _KEY = "tokenizer.ggml"
+_MOST_CHARACTERS = 1 << 10  # of a piece, which is cut in two at each of them
 _ROLES = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}  # ours -> theirs
-_DIGITS = r"\p{N}"
-_ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-# llama.cpp's name of a pre-tokenizer -> how it cuts (its src/llama-vocab.cpp)
-_LLAMA3 = sequence(split(rf"{_ENDINGS}|\p{{N}}{{1,3}}|{_REST}"), byte_level(use_regex=False))
-_QWEN2 = sequence(split(rf"{_ENDINGS}|\p{{N}}|{_REST}"), byte_level(use_regex=False))
-_SMOLLM = sequence(split(_DIGITS), byte_level(use_regex=True))
-PRE_TOKENIZERS: dict[str, Part] = {
-    "gpt-2": byte_level(use_regex=True),
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": _QWEN2,
-    "deepseek-r1-qwen": _QWEN2,
-    "smollm": _SMOLLM,
-    "starcoder": _SMOLLM,
-    "refact": _SMOLLM,
-    "command-r": _SMOLLM,
-    "deepseek-v3": sequence(*map(split, DEEPSEEK_V3), byte_level(use_regex=False)),
-}
-_IGNORES_MERGES = {"llama-bpe", "llama3", "llama-v3"}  # a piece that is a token needs no merges
 
 
 def read_tokenizer(fields: dict[str, Any], where: str) -> Tokenizer:
@@ -51,7 +31,7 @@ def read_tokenizer(fields: dict[str, Any], where: str) -> Tokenizer:
     """
     kind = fields.get(f"{_KEY}.model")
     readers = {"gpt2": _byte_level, "llama": _sentencepiece}
-    if kind not in readers:
+    if not isinstance(kind, str) or kind not in readers:
         raise CheckpointError(
             f"{where}: {_KEY}.model = {kind!r} is not supported. There are: {', '.join(readers)}."
         )
@@ -67,36 +47,59 @@ def _byte_level(fields: dict[str, Any]) -> Tokenizer:
     if any(len(pair) != 2 for pair in merges):
         raise CheckpointError(f"{_KEY}.merges holds a line that is no pair.")
     name = fields.get(f"{_KEY}.pre", "gpt-2")
-    if name not in PRE_TOKENIZERS:
+    if not isinstance(name, str) or name not in PRE_TOKENIZERS:
         raise CheckpointError(
             f"{_KEY}.pre = {name!r} cuts text in a way that this program does not have. "
             f"There are: {', '.join(PRE_TOKENIZERS)}."
         )
     types = _types(fields, len(tokens))
+    if characters := _characters(tokens, types):
+        return compose_characters(characters, _roles(fields, tokens))
     model = bpe(tokens, [(left, right) for left, right in merges])
     return compose(
         "bpe",
-        model | {"ignore_merges": name in _IGNORES_MERGES},
+        model | {"ignore_merges": name in LLAMA3_NAMES},
         _roles(fields, tokens),
         control=[t for t, kind in zip(tokens, types, strict=True) if kind in (CONTROL, UNKNOWN)],
         markers=[t for t, kind in zip(tokens, types, strict=True) if kind == USER_DEFINED],
         pre_tokenizer=PRE_TOKENIZERS[name],
         decoder=byte_level(use_regex=False),
+        begins=bool(fields.get(f"{_KEY}.add_bos_token", name in LLAMA3_NAMES)),
         facts={"pre_tokenizer": name},
     )
 
 
+def _characters(tokens: list[str], types: list[int]) -> list[str] | None:
+    """The tokens as characters, if each that is no control token is one; else None.
+
+    Merges then join the bytes of one character, through parts of it that are no tokens.
+    """
+    alphabet = bytes_of_characters()
+    found = []
+    for token, kind in zip(tokens, types, strict=True):
+        if kind == NORMAL:
+            if not alphabet.keys() >= set(token):
+                return None
+            token = bytes(alphabet[c] for c in token).decode("utf-8", "replace")
+            if len(token) != 1 or token == "\ufffd":
+                return None
+        found.append(token)
+    return found
+
+
 def _sentencepiece(fields: dict[str, Any]) -> Tokenizer:
     tokens = _strings(fields, "tokens")
-    scores = fields.get(f"{_KEY}.scores")
-    if scores is None or len(scores) != len(tokens):
-        raise CheckpointError(f"{_KEY}.scores does not fit {_KEY}.tokens.")
+    if max(map(len, tokens)) > _MOST_CHARACTERS:
+        raise CheckpointError(f"a token of {_KEY}.tokens has over {_MOST_CHARACTERS} characters.")
+    scores = _numbers(fields, "scores", float, len(tokens))
+    if scores is None:
+        raise CheckpointError(f"there is no {_KEY}.scores: its tokenizer was left out.")
     types = _types(fields, len(tokens))
     roles = _roles(fields, tokens)
     if UNKNOWN not in types:
         raise CheckpointError(f"no token of {_KEY}.tokens is the unknown one.")
     roles["unk"] = tokens[types.index(UNKNOWN)]
-    pieces = [Piece(*piece) for piece in zip(tokens, map(float, scores), types, strict=True)]
+    pieces = [Piece(*piece) for piece in zip(tokens, scores, types, strict=True)]
     return of_pieces(
         Model(
             type="bpe",
@@ -106,13 +109,14 @@ def _sentencepiece(fields: dict[str, Any]) -> Tokenizer:
             charsmap=b"",
             dummy_prefix=bool(fields.get(f"{_KEY}.add_space_prefix", True)),
             squeeze_spaces=bool(fields.get(f"{_KEY}.remove_extra_whitespaces", False)),
-        )
+        ),
+        begins=roles["bos"] is not None and bool(fields.get(f"{_KEY}.add_bos_token", True)),
     )
 
 
 def _strings(fields: dict[str, Any], name: str) -> list[str]:
     values = fields.get(f"{_KEY}.{name}")
-    if not isinstance(values, list) or not values:
+    if not isinstance(values, list) or not values or not isinstance(values[0], str):
         raise CheckpointError(f"there is no {_KEY}.{name}: its tokenizer was left out.")
     if name == "tokens" and len(set(values)) < len(values):
         raise CheckpointError(f"a token stands twice in {_KEY}.tokens.")
@@ -120,12 +124,17 @@ def _strings(fields: dict[str, Any], name: str) -> list[str]:
 
 
 def _types(fields: dict[str, Any], n: int) -> list[int]:
-    types = fields.get(f"{_KEY}.token_type")
-    if types is None:
-        return [1] * n
-    if len(types) != n:
-        raise CheckpointError(f"{_KEY}.token_type does not fit {_KEY}.tokens.")
-    return [int(kind) for kind in types]
+    return _numbers(fields, "token_type", int, n) or [NORMAL] * n
+
+
+def _numbers(fields: dict[str, Any], name: str, kind: type, n: int) -> list[Any] | None:
+    """A number of that type for each of `n` tokens; None where there are none."""
+    values = fields.get(f"{_KEY}.{name}")
+    if values is None:
+        return None
+    if not isinstance(values, list) or len(values) != n or type(values[0]) is not kind:
+        raise CheckpointError(f"{_KEY}.{name} does not fit {_KEY}.tokens.")
+    return values
 
 
 def _roles(fields: dict[str, Any], tokens: list[str]) -> dict[str, str | None]:

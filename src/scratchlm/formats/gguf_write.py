@@ -4,9 +4,8 @@ Tensors go out one at a time. Norms and biases stay float32, as llama.cpp has th
 rows the blocks of a type do not fill goes as float16.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import gguf
 import numpy as np
@@ -14,20 +13,22 @@ import torch
 from torch import Tensor
 
 from scratchlm.base.errors import ConfigError
+from scratchlm.base.progress import Progress
 from scratchlm.checkpoint.families import Row
 from scratchlm.formats.gguf_names import ARCHITECTURES, Architecture, interleave
+from scratchlm.formats.proof import ROUNDED
 from scratchlm.formats.source import Source
 from scratchlm.model.config import ModelConfig
-from scratchlm.model.rope import frequencies
+from scratchlm.model.rope import RopeScaling, frequencies
 from scratchlm.model.transformer import Transformer
-from scratchlm.tokenizer.rules import SPACE
-from scratchlm.tokenizer.tokenizer import Tokenizer
 
-Type = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
+Kind = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 _QUANTS = gguf.GGMLQuantizationType
 _FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32}  # general.file_type
 _BLOCK = 32
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6  # types of tokens
+
+# By what share of its length a tensor may change: half a step of the type, over a number's size
+_ROUNDING = {"f32": 0.0, "f16": 1e-3, "bf16": 4e-3, "q8_0": 1e-2, "q4_0": 0.15}
 
 
 def check_model(config: ModelConfig) -> Architecture:
@@ -45,10 +46,11 @@ def check_model(config: ModelConfig) -> Architecture:
             "llama.cpp computes GPT-2 with GELU in its tanh form, and this model was trained with "
             "the exact one (nanoGPT's): it would say something else."
         )
-    if config.rope_scaling.kind == "dynamic":
-        raise ConfigError("llama.cpp does not stretch angles dynamically (rope_scaling.kind).")
-    if config.window and config.family != "gemma3_text":
-        raise ConfigError(f"llama.cpp has no window in family {config.family}.")
+    if config.window and config.family != "gemma3_text" and config.window < config.max_seq_len:
+        raise ConfigError(
+            f"llama.cpp has no window in this family, and this model's layers see {config.window} "
+            "tokens only (model.window)."
+        )
     if config.family == "gemma3_text" and (
         config.global_every not in (0, 6) or config.query_scalar != config.d_head
     ):
@@ -56,22 +58,31 @@ def check_model(config: ModelConfig) -> Architecture:
             "llama.cpp takes every sixth layer of a Gemma 3 model for one that sees all tokens, "
             "and divides scores by the root of d_head: this model was made otherwise."
         )
+    _check_scaling(config.rope_scaling)
     return ARCHITECTURES[config.family]
 
 
+def _check_scaling(scaling: RopeScaling) -> None:
+    if scaling.kind == "dynamic":
+        raise ConfigError("llama.cpp does not stretch angles dynamically (model.rope_scaling).")
+    papers = RopeScaling("yarn", scaling.factor, scaling.original_max_seq_len or 1)
+    if scaling.kind == "yarn" and scaling != papers:
+        raise ConfigError(
+            "llama.cpp knows YaRN with the paper's numbers only, and this model has others "
+            "(model.rope_scaling)."
+        )
+
+
 def write_gguf(
-    source: Source, tokenizer: Tokenizer, path: Path, kind: Type, *, name: str
+    source: Source, vocabulary: dict[str, Any], path: Path, kind: Kind, *, name: str
 ) -> dict[str, str]:
     """Write a file; returns the type of each tensor.
 
-    source   what is written
-    name     of the model, for those who list it
-    raises   ConfigError for what GGUF cannot hold, before anything is written
+    vocabulary   the tokenizer, by `gguf_tokens.token_fields`
+    name         of the model, for those who list it
+    raises       ConfigError for what GGUF cannot hold, before anything is written
     """
-    if kind not in get_args(Type):
-        raise ConfigError(f"type {kind!r} is not one of {', '.join(get_args(Type))}.")
     config, architecture = source.config, check_model(source.config)
-    vocabulary = token_fields(tokenizer, config.vocab_size)
     writer = gguf.GGUFWriter(path, architecture.name)
     writer.add_type("model")
     writer.add_string("general.name", name)
@@ -83,30 +94,34 @@ def write_gguf(
     if source.template:
         writer.add_string("tokenizer.chat_template", source.template)
     groups = _groups(config, architecture)
-    types = {}
-    with torch.device("meta"):
-        shapes = _shapes(source, groups)
-    for theirs, shape in shapes.items():
-        quant = _quant(shape, kind)
-        types[theirs] = quant.name
-        stored, n_bytes = _stored_shape(shape, quant)
-        dtype = np.dtype(np.float32 if quant.name == "F32" else np.uint8)
-        writer.add_tensor_info(theirs, stored, dtype, n_bytes, raw_dtype=quant)
+    quants = {theirs: _quant(shape, kind) for theirs, shape in _shapes(config, groups).items()}
+    for theirs, shape in _shapes(config, groups).items():
+        _announce(writer, theirs, shape, quants[theirs])
     divisors = _divisors(config)
     if divisors is not None:
-        writer.add_tensor_info(
-            "rope_freqs.weight", divisors.shape, divisors.dtype, divisors.nbytes, _QUANTS.F32
-        )
+        _announce(writer, "rope_freqs.weight", divisors.shape, _QUANTS.F32)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for theirs, rows in groups.items():
-        weight = torch.cat([_theirs(architecture, config, row, source) for row in rows])
-        writer.write_tensor_data(gguf.quantize(weight.numpy(), _QUANTS[types[theirs]]))
+    with Progress("exporting", len(groups), unit="tensors") as shown:
+        for done, (theirs, rows) in enumerate(groups.items(), 1):
+            weight = torch.cat([_theirs(architecture, config, row, source) for row in rows])
+            writer.write_tensor_data(gguf.quantize(weight.numpy(), quants[theirs]))
+            shown.update(done)
     if divisors is not None:
         writer.write_tensor_data(divisors)
     writer.close()
-    return types
+    return {theirs: quant.name for theirs, quant in quants.items()}
+
+
+def _announce(writer: Any, theirs: str, shape: tuple[int, ...], quant: Any) -> None:
+    """Put a tensor into the table that stands before all numbers."""
+    size, n_bytes = gguf.GGML_QUANT_SIZES[quant]
+    total = int(np.prod(shape)) // size * n_bytes
+    is_float32 = quant == _QUANTS.F32
+    stored = shape if is_float32 else (*shape[:-1], shape[-1] // size * n_bytes)
+    dtype = np.dtype(np.float32 if is_float32 else np.uint8)
+    writer.add_tensor_info(theirs, stored, dtype, total, raw_dtype=quant)
 
 
 def _theirs(architecture: Architecture, config: ModelConfig, row: Row, source: Source) -> Tensor:
@@ -127,29 +142,21 @@ def _groups(config: ModelConfig, architecture: Architecture) -> dict[str, list[R
     return groups
 
 
-def _shapes(source: Source, groups: dict[str, list[Row]]) -> dict[str, tuple[int, ...]]:
-    ours = dict(Transformer(source.config).named_parameters(remove_duplicate=False))
+def _shapes(config: ModelConfig, groups: dict[str, list[Row]]) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        ours = dict(Transformer(config).named_parameters(remove_duplicate=False))
     return {
         theirs: (sum(ours[row.ours].shape[0] for row in rows), *ours[rows[0].ours].shape[1:])
         for theirs, rows in groups.items()
     }
 
 
-def _quant(shape: tuple[int, ...], kind: Type) -> Any:
+def _quant(shape: tuple[int, ...], kind: Kind) -> Any:
     if len(shape) == 1:
         return _QUANTS.F32
     if kind.startswith("q") and shape[-1] % _BLOCK:
         return _QUANTS.F16
-    return _QUANTS[kind.upper()]
-
-
-def _stored_shape(shape: tuple[int, ...], quant: Any) -> tuple[tuple[int, ...], int]:
-    """What `gguf.quantize` makes of a shape: its own for floats, bytes for blocks."""
-    size, n_bytes = gguf.GGML_QUANT_SIZES[quant]
-    total = int(np.prod(shape)) // size * n_bytes
-    if quant.name == "F32":
-        return shape, total
-    return (*shape[:-1], shape[-1] // size * n_bytes), total
+    return getattr(_QUANTS, kind.upper())
 
 
 def _write_sizes(writer: Any, config: ModelConfig, architecture: Architecture) -> None:
@@ -192,92 +199,27 @@ def _add(writer: Any, key: str, value: Any) -> None:
     kinds[type(value)](key, value)
 
 
-def token_fields(tokenizer: Tokenizer, n_ids: int) -> dict[str, Any]:
-    """The fields behind "tokenizer.ggml." of a tokenizer, padded to as many ids as the model has.
+def check_tensors(source: Source, path: Path, kind: Kind) -> tuple[bool, str]:
+    """Hold each tensor of a file, as the `gguf` package reads it, against the model's weight.
 
-    raises   ConfigError for a tokenizer that llama.cpp would read otherwise
+    Returns whether all are as they should be, and what was found, in words.
     """
-    definition = tokenizer.definition
-    kind = definition["model"].get("type", "BPE")
-    byte_level = "ByteLevel" in str(definition.get("pre_tokenizer"))
-    if kind == "BPE" and byte_level:
-        fields = _byte_level_fields(tokenizer)
-    elif kind == "BPE" and SPACE in str(definition.get("normalizer")):
-        fields = _sentencepiece_fields(tokenizer)
-    else:
-        raise ConfigError(
-            f"llama.cpp cannot read a tokenizer of kind {tokenizer.kind}: GGUF holds byte-level "
-            "BPE and SentencePiece BPE. Train the model with tokenizer.kind = bpe or "
-            "sentencepiece-bpe."
-        )
-    for role, theirs in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")):
-        if (i := getattr(tokenizer, f"{role}_id")) is not None:
-            fields[f"{theirs}_token_id"] = i
-    fields["add_bos_token"] = False  # as here: who writes a prompt decides
-    missing = n_ids - len(fields["tokens"])
-    fields["tokens"] += [f"[PAD{i}]" for i in range(len(fields["tokens"]), n_ids)]
-    fields["token_type"] += [5] * missing  # unused
-    if "scores" in fields:
-        fields["scores"] += [-1000.0] * missing
-    return fields
-
-
-def _byte_level_fields(tokenizer: Tokenizer) -> dict[str, Any]:
-    definition = tokenizer.definition
-    pre = tokenizer.facts.get("pre_tokenizer")
-    if pre is None:
-        raise ConfigError(
-            "this tokenizer cuts text in a way that has no name in llama.cpp, which would read it "
-            "otherwise. Train one with tokenizer.kind = bpe, or take gpt2."
-        )
-    tokens, types = _tokens(definition)
-    merges = [
-        pair if isinstance(pair, str) else " ".join(pair) for pair in definition["model"]["merges"]
-    ]
-    return {"model": "gpt2", "pre": pre, "tokens": tokens, "token_type": types, "merges": merges}
-
-
-def _sentencepiece_fields(tokenizer: Tokenizer) -> dict[str, Any]:
-    tokens, types = _tokens(tokenizer.definition)
-    types = [
-        _BYTE if token.startswith("<0x") and kind == _NORMAL else kind
-        for token, kind in zip(tokens, types, strict=True)
-    ]
-    if tokenizer.unk_id is not None:
-        types[tokenizer.unk_id] = _UNKNOWN
-    prepends = "Prepend" in str(tokenizer.definition.get("normalizer"))
-    return {
-        "model": "llama",
-        "pre": "default",
-        "tokens": tokens,
-        "token_type": types,
-        "scores": _scores(tokenizer.definition, tokens),
-        "add_space_prefix": prepends,
-    }
-
-
-def _scores(definition: dict[str, Any], tokens: list[str]) -> list[float]:
-    """SentencePiece merges what has the best score: an earlier merge, a better one."""
-    ranks: dict[str, float] = {}
-    for n, pair in enumerate(definition["model"]["merges"], 1):
-        ranks.setdefault("".join(pair.split(" ") if isinstance(pair, str) else pair), -float(n))
-    worst = -float(len(ranks) + 1)
-    return [ranks.get(token, worst) for token in tokens]
-
-
-def _tokens(definition: dict[str, Any]) -> tuple[list[str], list[int]]:
-    """Tokens by id, and their types."""
-    vocab = dict(definition["model"]["vocab"])
-    types = dict.fromkeys(vocab, _NORMAL)
-    for token in definition.get("added_tokens") or []:
-        vocab[token["content"]] = token["id"]
-        types[token["content"]] = _CONTROL if token.get("special") else _USER_DEFINED
-    ordered = sorted(vocab, key=vocab.__getitem__)
-    return ordered, [types[token] for token in ordered]
-
-
-def tensors_of(path: Path) -> Iterator[tuple[str, "np.ndarray[Any, Any]"]]:
-    """The tensors of a file as the `gguf` package reads them: a second opinion."""
-    for tensor in gguf.GGUFReader(path).tensors:
-        shape = tuple(int(n) for n in reversed(tensor.shape))
-        yield tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
+    config, architecture = source.config, check_model(source.config)
+    groups = _groups(config, architecture)
+    stored = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    worst = 0.0
+    for theirs, rows in groups.items():
+        weight = torch.cat([_theirs(architecture, config, row, source) for row in rows])
+        if theirs not in stored:
+            return False, f"{theirs} is missing"
+        tensor = stored.pop(theirs)
+        found = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy())
+        rounded = ROUNDED.get(tensor.tensor_type.name.lower())
+        found = found.view(weight.shape)
+        if rounded and not torch.equal(found, weight.to(rounded).float()):
+            return False, f"{theirs} has other numbers"
+        worst = max(worst, float((found - weight).norm() / weight.norm().clamp(min=1e-12)))
+    if left := stored.keys() - {"rope_freqs.weight"}:
+        return False, f"{', '.join(sorted(left))} should not be there"
+    allowed = _ROUNDING[kind]
+    return worst <= allowed, f"differ by {worst:.1e} at most ({allowed:.0e} allowed)"

@@ -1,5 +1,6 @@
 """Hugging Face folders as sources: safetensors, or pytorch_model.bin, one file or several."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,20 +15,19 @@ from scratchlm.checkpoint.folder import CONFIG
 from scratchlm.checkpoint.names import match_weights, read_config
 from scratchlm.checkpoint.weights import indexed_files, open_weights, read_table
 from scratchlm.formats.source import Source, Stored, by_rows
-from scratchlm.formats.torch_file import Lazy, open_torch
+from scratchlm.formats.torch_file import Lazy, check_weights, open_torch
+from scratchlm.tokenizer.chat_template import read_template
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 PICKLE = "pytorch_model.bin"
 _INDEX = "pytorch_model.bin.index.json"
-TEMPLATE = "chat_template.jinja"
-_MOST_TEMPLATE_BYTES = 1 << 20
 
 
 class _Pickled:
     """The tensors of pytorch_model.bin, as `by_rows` asks for them."""
 
-    def __init__(self, tensors: dict[str, Lazy]) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: dict[str, Lazy], where: str) -> None:
+        self._tensors, self._where = tensors, where
 
     @property
     def names(self) -> list[str]:
@@ -37,10 +37,15 @@ class _Pickled:
         return self._tensors[name].shape
 
     def dtype_of(self, name: str) -> torch.dtype:
-        return self._tensors[name].dtype
+        """What a weight is stored in; float32 for what `read` will refuse."""
+        dtype = self._tensors[name].dtype
+        return dtype if dtype.is_floating_point else torch.float32
 
     def read(self, name: str) -> Tensor:
-        return self._tensors[name].read()
+        tensor = self._tensors[name]
+        if not tensor.dtype.is_floating_point:
+            raise CheckpointError(f"{self._where}: {name} holds whole numbers: it was damaged.")
+        return tensor.read()
 
 
 @contextmanager
@@ -62,7 +67,7 @@ def open_source(folder: Path) -> Iterator[Source]:
         if any((folder / name).is_file() for name in (PICKLE, _INDEX)) and not any(
             folder.glob("*.safetensors")
         ):
-            stored = _Pickled(_tensors(folder, stack))
+            stored = _Pickled(_tensors(folder, stack), str(folder))
         else:
             stored = stack.enter_context(open_weights(folder))
         rows = match_weights(config, stored.names, str(folder))
@@ -75,7 +80,7 @@ def open_source(folder: Path) -> Iterator[Source]:
             dtype=next(iter(kinds)) if len(kinds) == 1 else torch.float32,
             n_bytes=_n_bytes(stored),
             tokenizer=_tokenizer(folder),
-            template=_template(folder),
+            template=read_template(folder),
         )
 
 
@@ -84,28 +89,19 @@ def _tensors(folder: Path, stack: ExitStack) -> dict[str, Lazy]:
     paths = [whole] if whole.is_file() else indexed_files(folder / _INDEX)
     tensors: dict[str, Lazy] = {}
     for path in paths:
-        found = stack.enter_context(open_torch(path))
-        if not isinstance(found, dict) or not all(isinstance(w, Lazy) for w in found.values()):
-            raise CheckpointError(f"{path} does not hold weights by their names.")
+        found = check_weights(stack.enter_context(open_torch(path)), str(path))
+        if twice := tensors.keys() & found.keys():
+            raise CheckpointError(f"{path}: {min(twice)} stands in another file as well.")
         tensors |= found
     return tensors
 
 
 def _n_bytes(stored: Stored) -> int:
     return sum(
-        torch.Size(stored.shape(name)).numel() * stored.dtype_of(name).itemsize  # type: ignore[attr-defined]
+        math.prod(stored.shape(name)) * stored.dtype_of(name).itemsize  # type: ignore[attr-defined]
         for name in stored.names
     )
 
 
 def _tokenizer(folder: Path) -> Any:
     return partial(Tokenizer.load, folder) if (folder / "tokenizer.json").is_file() else None
-
-
-def _template(folder: Path) -> str | None:
-    path = folder / TEMPLATE
-    if path.is_file() and path.stat().st_size < _MOST_TEMPLATE_BYTES:
-        return path.read_text(encoding="utf-8")
-    config = folder / "tokenizer_config.json"
-    found = read_table(config).get("chat_template") if config.is_file() else None
-    return found if isinstance(found, str) else None

@@ -7,11 +7,13 @@
 Its export.py writes them. Pairs of a query or key that RoPE turns lie beside each other there.
 """
 
+import math
 import mmap
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +28,19 @@ from scratchlm.tokenizer.sentencepiece import from_model_file, of_pieces
 from scratchlm.tokenizer.sentencepiece_file import BYTE, CONTROL, NORMAL, UNKNOWN, Model, Piece
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
-_MAGIC = 0x616B3432  # "ak42"
-_SIZES = ("d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "max_seq_len")
-_HEADER = 256  # bytes, from version 1 on
-_NORM_EPS = 1e-5  # of run.c
-_MOST_TOKENS = 2**20
+MAGIC = 0x616B3432  # "ak42"
+SIZES = ("d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "max_seq_len")
+_VOCAB = SIZES.index("vocab_size")
+ZERO_HEADER = 4 * len(SIZES)  # bytes, in version 0
+HEADER_BYTES = 256  # from version 1 on
+NORM_EPS = 1e-5  # of run.c
+_MOST_LAYERS = 2**12
+_MOST_TOKEN_BYTES = 64 << 20  # Llama 2's file has 424 kB
+_MOST_PIECE_BYTES = 1 << 10  # Llama 2's longest has 27
 
 
 @dataclass(frozen=True)
-class _Piece:
+class StoredTensor:
     """One tensor of the file: of all layers one after the other, or of the model.
 
     quantised   in version 2, where norms stay floats
@@ -54,7 +60,7 @@ def open_source(path: Path, tokenizer: Path | None = None) -> Iterator[Source]:
     raises      CheckpointError for a file that is damaged or no model.bin
     """
     with path.open("rb") as file:
-        if path.stat().st_size < 4 * len(_SIZES):
+        if path.stat().st_size < 4 * len(SIZES):
             raise CheckpointError(f"{path} is too short for a llama2.c model.")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             yield _source(content, path, tokenizer)
@@ -62,23 +68,30 @@ def open_source(path: Path, tokenizer: Path | None = None) -> Iterator[Source]:
 
 def _source(content: mmap.mmap, path: Path, tokenizer: Path | None) -> Source:
     magic, version = struct.unpack_from("<Ii", content)
-    if magic != _MAGIC:
-        version, sizes, start, group = 0, struct.unpack_from("<7i", content), 28, 0
-        tied = sizes[5] > 0
+    if magic != MAGIC:
+        version, sizes, start, group = 0, [*struct.unpack_from("<7i", content)], ZERO_HEADER, 0
+        tied = sizes[_VOCAB] > 0
+        sizes[_VOCAB] = abs(sizes[_VOCAB])
     else:
-        if version not in (1, 2) or len(content) < _HEADER:
+        if version not in (1, 2):
             raise CheckpointError(
                 f"{path} is a llama2.c model of version {version}; this program reads 0, 1 and 2."
             )
+        if len(content) < HEADER_BYTES:
+            raise CheckpointError(f"{path} is cut short within its header. Copy it again.")
         *sizes, tied, group = struct.unpack_from("<7iBi", content, 8)
-        start, group = _HEADER, group if version == 2 else 0
+        start, group = HEADER_BYTES, group if version == 2 else 0
+        if version == 2 and group < 1:
+            raise CheckpointError(f"{path}: {group} numbers share a scale: it was damaged.")
     config = _config(sizes, bool(tied), path)
-    pieces = list(_pieces(config, version, start, group))
+    pieces = list(layout(config, version, start, group))
+    if any(math.prod(piece.shape) % group for piece in pieces if piece.quantised):
+        raise CheckpointError(f"{path}: groups of {group} do not fill its weights: it was damaged.")
     end = pieces[-1].start + _n_bytes(pieces[-1], group)
-    if end > len(content):
+    if end != len(content):
         raise CheckpointError(
-            f"{path} is cut short, or no llama2.c model: it should have {end:,} bytes, and has "
-            f"{len(content):,}."
+            f"{path} is cut short, too long, or no llama2.c model: it should have {end:,} bytes, "
+            f"and has {len(content):,}."
         )
     beside = tokenizer or path.with_name("tokenizer.bin")
     known = None
@@ -97,14 +110,14 @@ def _source(content: mmap.mmap, path: Path, tokenizer: Path | None) -> Source:
     )
 
 
-def _config(sizes: "tuple[int, ...] | list[int]", tied: bool, path: Path) -> ModelConfig:
-    named = dict(zip(_SIZES, (abs(size) for size in sizes), strict=True))
-    if not all(0 < size < 2**24 for size in named.values()):
+def _config(sizes: list[int], tied: bool, path: Path) -> ModelConfig:
+    named = dict(zip(SIZES, sizes, strict=True))
+    if not all(0 < n < 2**24 for n in named.values()) or named["n_layers"] > _MOST_LAYERS:
         raise CheckpointError(f"{path} is no llama2.c model: its sizes are {tuple(sizes)}.")
     try:
         return ModelConfig(
             family="llama",
-            norm_eps=_NORM_EPS,
+            norm_eps=NORM_EPS,
             tie_embeddings=tied,
             **named,  # type: ignore[arg-type]
         ).resolved()
@@ -112,7 +125,7 @@ def _config(sizes: "tuple[int, ...] | list[int]", tied: bool, path: Path) -> Mod
         raise CheckpointError(f"{path} describes an impossible model: {bad}") from None
 
 
-def _pieces(c: ModelConfig, version: int, start: int, group: int) -> Iterator[_Piece]:
+def layout(c: ModelConfig, version: int, start: int, group: int) -> Iterator[StoredTensor]:
     """Every tensor in the order of the file; "" is what we have no use for."""
     d_q, d_kv = c.n_heads * c.d_head, c.n_kv_heads * c.d_head
     norms = [("attention_norm", (c.d_model,)), ("ffn_norm", (c.d_model,))]
@@ -139,20 +152,22 @@ def _pieces(c: ModelConfig, version: int, start: int, group: int) -> Iterator[_P
         in_layers = name.startswith(("attention", "ffn"))
         for layer in range(c.n_layers if in_layers else 1):
             ours = f"blocks.{layer}.{name}.weight" if in_layers else f"{name}.weight"
-            piece = _Piece(ours if name else "", shape, start, bool(group) and len(shape) == 2)
+            piece = StoredTensor(
+                ours if name else "", shape, start, bool(group) and len(shape) == 2
+            )
             yield piece
             start += _n_bytes(piece, group)
 
 
-def _n_bytes(piece: _Piece, group: int) -> int:
-    n = int(np.prod(piece.shape, dtype=object))
+def _n_bytes(piece: StoredTensor, group: int) -> int:
+    n = math.prod(piece.shape)
     return n + 4 * (n // group) if piece.quantised else 4 * n
 
 
 def _reader(
-    content: mmap.mmap, config: ModelConfig, piece: _Piece, group: int
+    content: mmap.mmap, config: ModelConfig, piece: StoredTensor, group: int
 ) -> Callable[[], Tensor]:
-    n = int(np.prod(piece.shape, dtype=object))
+    n = math.prod(piece.shape)
 
     def read() -> Tensor:
         if piece.quantised:
@@ -169,8 +184,8 @@ def _reader(
 
 def _tokenizer_reader(path: Path, vocab_size: int) -> Callable[[], Tokenizer]:
     if path.suffix == ".model":
-        return lambda: from_model_file(path)
-    return lambda: read_tokenizer(path, vocab_size)
+        return partial(from_model_file, path, begins=True)
+    return partial(read_tokenizer, path, vocab_size)
 
 
 def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
@@ -179,28 +194,30 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     raises   CheckpointError for a file that is missing or does not hold so many pieces
     """
     try:
+        if path.stat().st_size > _MOST_TOKEN_BYTES:
+            raise CheckpointError(f"{path} has over {_MOST_TOKEN_BYTES >> 20} MB.")
         content = path.read_bytes()
     except OSError as bad:
         raise CheckpointError(f"{path} cannot be read: {bad.strerror or bad}.") from None
     pieces: list[Piece] = []
     at = 4  # behind the length of the longest piece
     try:
-        if vocab_size > _MOST_TOKENS:
-            raise ValueError
         for i in range(vocab_size):
             score, n = struct.unpack_from("<fi", content, at)
             text = content[at + 8 : at + 8 + n].decode("utf-8")
-            if n < 0 or len(content) < at + 8 + n:
+            if not 0 <= n <= _MOST_PIECE_BYTES:
                 raise ValueError
             pieces.append(_piece(i, text, score))
             at += 8 + n
+        if at != len(content) or len(pieces) < 3 or len({p.text for p in pieces}) < len(pieces):
+            raise ValueError
     except (struct.error, ValueError):
         raise CheckpointError(
             f"{path} does not hold the {vocab_size} pieces of the model: it is damaged, or "
             "belongs to another one."
         ) from None
     roles = {"unk": pieces[0].text, "bos": pieces[1].text, "eos": pieces[2].text, "pad": None}
-    return of_pieces(Model("bpe", pieces, roles, True, b"", True, False))
+    return of_pieces(Model("bpe", pieces, roles, True, b"", True, False), begins=True)
 
 
 def _piece(i: int, text: str, score: float) -> Piece:

@@ -6,6 +6,7 @@ encoder.json    tokens and their ids
 vocab.bpe       merges
 """
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from scratchlm.tokenizer.tokenizer import Tokenizer
 
 PREFIX = "model.ckpt"
 HPARAMS = "hparams.json"
+_ENCODER = "encoder.json"
+_MERGES = "vocab.bpe"
 _SIZES = {
     "n_vocab": "vocab_size",
     "n_ctx": "max_seq_len",
@@ -31,6 +34,7 @@ _SIZES = {
     "n_head": "n_heads",
     "n_layer": "n_layers",
 }
+_MOST_LAYERS = 2**12
 _LAYER = "model/h{i}"
 
 
@@ -70,8 +74,12 @@ def open_source(folder: Path) -> Source:
     if missing := sorted(_SIZES.keys() - sizes.keys()):
         raise CheckpointError(f"{folder / HPARAMS} has no {', '.join(missing)}: it was damaged.")
     named = {ours: sizes[theirs] for theirs, ours in _SIZES.items()}
-    if not all(isinstance(n, int) and 0 < n < 2**24 for n in named.values()):
-        raise CheckpointError(f"{folder / HPARAMS}: sizes are whole numbers above 0, not {named}.")
+    for theirs, ours in _SIZES.items():
+        most = _MOST_LAYERS if ours == "n_layers" else 2**24
+        if type(sizes[theirs]) is not int or not 0 < sizes[theirs] <= most:
+            raise CheckpointError(
+                f"{folder / HPARAMS}: {theirs} is no whole number from 1 to {most:,}."
+            )
     try:
         config = ModelConfig(family="gpt2", **named).resolved()
     except ConfigError as bad:
@@ -83,7 +91,7 @@ def open_source(folder: Path) -> Source:
         weights=by_rows(config, _ROWS, checkpoint, str(folder)),
         stored="float32",
         dtype=torch.float32,
-        n_bytes=4 * sum(torch.Size(checkpoint.shape(n)).numel() for n in checkpoint.names),
+        n_bytes=4 * sum(math.prod(checkpoint.shape(name)) for name in checkpoint.names),
         tokenizer=partial(read_tokenizer, folder),
     )
 
@@ -93,24 +101,34 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
     raises   CheckpointError for files that are missing or do not fit together
     """
-    vocab: dict[str, Any] = read_table(folder / "encoder.json")
-    path = folder / "vocab.bpe"
+    encoder, path = folder / _ENCODER, folder / _MERGES
+    vocab: dict[str, Any] = read_table(encoder)
+    if not all(type(i) is int for i in vocab.values()):
+        raise CheckpointError(f"{encoder}: an id in it is no whole number.")
+    if sorted(vocab.values()) != list(range(len(vocab))):
+        raise CheckpointError(f"{encoder}: its ids are not 0 to {len(vocab) - 1}.")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as bad:
         raise CheckpointError(f"{path} cannot be read: {bad}.") from None
     merges = [line.split(" ") for line in lines[1:] if line]  # the first is a version
-    if any(len(pair) != 2 or "".join(pair) not in vocab for pair in merges):
-        raise CheckpointError(f"{path} does not belong to {folder / 'encoder.json'}.")
-    if sorted(vocab.values(), key=repr) != sorted(range(len(vocab)), key=repr):
-        raise CheckpointError(f"{folder / 'encoder.json'}: its ids are not 0 to {len(vocab) - 1}.")
-    tokens = sorted(vocab, key=vocab.__getitem__)
+    if any(len(pair) != 2 or not vocab.keys() >= {*pair, "".join(pair)} for pair in merges):
+        raise CheckpointError(f"{path} does not belong to {encoder}.")
+    merged = {token for token in vocab if len(token) > 1 and token != END_OF_TEXT}
+    if unmade := sorted(merged - {"".join(pair) for pair in merges}):
+        raise CheckpointError(
+            f"{path} is cut short, or does not belong to {encoder}: no merge in it makes "
+            f"{unmade[0][:40]!r}."
+        )
     end = END_OF_TEXT if END_OF_TEXT in vocab else None
-    return compose(
-        "gpt2",
-        bpe(tokens, [(left, right) for left, right in merges]),
-        {"bos": end, "eos": end},
-        pre_tokenizer=byte_level(use_regex=True),
-        decoder=byte_level(use_regex=True),
-        facts={"pre_tokenizer": "gpt-2"},
-    )
+    try:
+        return compose(
+            "gpt2",
+            bpe(sorted(vocab, key=vocab.__getitem__), [(left, right) for left, right in merges]),
+            {"bos": end, "eos": end},
+            pre_tokenizer=byte_level(use_regex=True),
+            decoder=byte_level(use_regex=True),
+            facts={"pre_tokenizer": "gpt-2"},
+        )
+    except CheckpointError as bad:  # half a surrogate pair
+        raise CheckpointError(f"{encoder}: {bad}") from None

@@ -107,6 +107,19 @@ def by_rows(
     return {name: reader(filled[name]) for name in shapes}
 
 
+def model_of(source: Source) -> Transformer:
+    """The model itself, in float32 and evaluation mode. Memory: the model and one tensor."""
+    with torch.device("meta"):
+        model = Transformer(source.config)
+    state = {name: read().float().contiguous() for name, read in source.weights.items()}
+    if source.config.tie_embeddings:
+        state["head.weight"] = state["embedding.weight"]
+    model.load_state_dict(state, assign=True)
+    if source.config.tie_embeddings:  # assigning gave each name a parameter of its own
+        model.head.weight = model.embedding.weight
+    return model.requires_grad_(False).eval()
+
+
 def _numbered(config: ModelConfig, rows: Collection[Row]) -> Iterator[Row]:
     for row in rows:
         yield from row.numbered(config)

@@ -1,10 +1,12 @@
-"""The `.pt` files of tutorials: nanoGPT's and llama2.c's checkpoints.
+"""The `.pt` files of tutorials: nanoGPT's and its kin's, and llama2.c's checkpoints.
 
-    {"model": weights, "model_args": sizes, ...}    written by their train.py
+    {"model": weights, "model_args": sizes, ...}    nanoGPT, llama2.c
+    {"model": weights, "config": GPTConfig(...)}    miniGPT and others that pickle their config
 
-Both may bear the prefix that torch.compile gives to names.
+Names may bear the prefix that torch.compile gives, or lack "transformer.".
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,16 +18,18 @@ from torch import Tensor
 
 from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.checkpoint.families import NAMES, Row
+from scratchlm.checkpoint.weights import read_table
+from scratchlm.checkpoint.rope_names import is_positive
 from scratchlm.formats import llama2c
 from scratchlm.formats.gguf_names import interleave
 from scratchlm.formats.source import Source, by_rows
-from scratchlm.formats.torch_file import Lazy, open_torch, read_pickle
+from scratchlm.formats.torch_file import Lazy, Record, check_weights, open_torch, read_pickle
 from scratchlm.model.config import ModelConfig
-from scratchlm.tokenizer.compose import compose, split, word_level
-from scratchlm.tokenizer.config import UNKNOWN
+from scratchlm.tokenizer.compose import compose_characters
 from scratchlm.tokenizer.sentencepiece import from_model_file
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
+_MOST_LAYERS = 2**12
 _COMPILED = "_orig_mod."
 _MASKS = (".attn.bias", ".attn.masked_bias")  # triangles that older versions stored
 
@@ -34,12 +38,13 @@ _NANOGPT = tuple(
     Row(row.ours, row.theirs, part=row.part, parts=row.parts, tied=row.tied)
     for row in NAMES["gpt2"].rows
 )
+_GPT, _HEAD = "transformer.", "lm_head.weight"
 _NANOGPT_SIZES = {
-    "n_layer": "n_layers",
-    "n_head": "n_heads",
-    "n_embd": "d_model",
-    "block_size": "max_seq_len",
-    "vocab_size": "vocab_size",
+    "n_layers": ("n_layer", "n_layers", "num_layers"),
+    "n_heads": ("n_head", "n_heads", "num_heads"),
+    "d_model": ("n_embd", "n_embed", "d_model", "emb_dim"),
+    "max_seq_len": ("block_size", "max_seq_len", "context_length"),
+    "vocab_size": ("vocab_size",),
 }
 _LAYER = "layers.{i}"
 _LLAMA2C = tuple(
@@ -59,13 +64,13 @@ _LLAMA2C = tuple(
         "head": "output",
     }.items()
 )
-_LLAMA2C_SIZES = {
-    "dim": "d_model",
-    "n_layers": "n_layers",
-    "n_heads": "n_heads",
-    "n_kv_heads": "n_kv_heads",
-    "vocab_size": "vocab_size",
-    "max_seq_len": "max_seq_len",
+_LLAMA2C_SIZES: dict[str, tuple[str, ...]] = {
+    "d_model": ("dim",),
+    "n_layers": ("n_layers",),
+    "n_heads": ("n_heads",),
+    "n_kv_heads": ("n_kv_heads",),
+    "vocab_size": ("vocab_size",),
+    "max_seq_len": ("max_seq_len",),
 }
 
 
@@ -86,43 +91,60 @@ class _Weights:
         return self._tensors[name].read()
 
     def n_bytes(self) -> int:
-        return sum(
-            torch.Size(one.shape).numel() * one.dtype.itemsize for one in self._tensors.values()
-        )
+        return sum(math.prod(one.shape) * one.dtype.itemsize for one in self._tensors.values())
 
 
 @contextmanager
 def open_source(path: Path, tokenizer: Path | None = None) -> Iterator[Source]:
-    """Open a checkpoint of nanoGPT or llama2.c.
+    """Open a checkpoint of nanoGPT, one of its kin, or llama2.c.
 
-    tokenizer   nanoGPT's meta.pkl, or llama2.c's tokenizer.bin or .model; None: one beside it
+    tokenizer   nanoGPT's meta.pkl, a tokenizer.json, or llama2.c's tokenizer.bin or .model; None:
+                one beside it
     raises      CheckpointError for a damaged file, or one of another program
     """
     with open_torch(path) as found:
-        if not isinstance(found, dict) or not isinstance(found.get("model_args"), dict):
+        sizes = _fields(found, ("model_args", "config", "model_config", "gpt_config"))
+        state = _fields(found, ("model", "model_state_dict", "state_dict"))
+        if sizes is None:
             raise CheckpointError(
-                f"{path} is no checkpoint of nanoGPT or llama2.c: it has no model_args."
+                f"{path} is no checkpoint of nanoGPT or llama2.c: it has no model_args, and no "
+                "config."
             )
-        state = found.get("model")
-        if not isinstance(state, dict) or not all(isinstance(w, Lazy) for w in state.values()):
+        if not state or not all(isinstance(w, Lazy) for w in state.values()):
             raise CheckpointError(f"{path} has no weights under the name model.")
         tensors = {
-            name.removeprefix(_COMPILED): weight
+            str(name).removeprefix(_COMPILED): weight
             for name, weight in state.items()
-            if not name.endswith(_MASKS)
+            if not str(name).endswith(_MASKS)
         }
-        sizes = found["model_args"]
-        make = _nanogpt if "block_size" in sizes else _llama2c
-        yield make(path, sizes, tensors, tokenizer)
+        if "tok_embeddings.weight" in tensors:
+            yield _llama2c(path, sizes, tensors, tokenizer)
+        else:
+            yield _nanogpt(path, sizes, tensors, tokenizer)
 
 
-def _sizes(path: Path, sizes: dict[str, Any], names: dict[str, str]) -> dict[str, int]:
-    found = {ours: sizes.get(theirs) for theirs, ours in names.items()}
+def _fields(found: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
+    """The first of these entries that is a table, or an object with fields."""
+    for name in names if isinstance(found, dict) else ():
+        value = found.get(name)
+        if isinstance(value, Record):
+            value = value.fields
+        if isinstance(value, dict):
+            return value
+    return None
+
+
+def _sizes(path: Path, sizes: dict[str, Any], names: dict[str, tuple[str, ...]]) -> dict[str, int]:
+    found = {
+        ours: next((sizes[name] for name in theirs if sizes.get(name) is not None), None)
+        for ours, theirs in names.items()
+    }
     if found.get("n_kv_heads", 1) is None:
         found["n_kv_heads"] = found["n_heads"]
     bad = {name: n for name, n in found.items() if not isinstance(n, int) or not 0 < n < 2**24}
     if bad:
-        raise CheckpointError(f"{path}: model_args holds no usable {', '.join(bad)}.")
+        theirs = " or ".join(name for ours in bad for name in names[ours])
+        raise CheckpointError(f"{path}: its config holds no usable {theirs}.")
     return found  # type: ignore[return-value]
 
 
@@ -136,27 +158,55 @@ def _config(path: Path, **sizes: Any) -> ModelConfig:
 def _nanogpt(
     path: Path, sizes: dict[str, Any], tensors: dict[str, Lazy], tokenizer: Path | None
 ) -> Source:
+    if not any(name.startswith(_GPT) for name in tensors):
+        tensors = {n if n == _HEAD else f"{_GPT}{n}": weight for n, weight in tensors.items()}
+    head, table = tensors.get(_HEAD), tensors.get(f"{_GPT}wte.weight")
+    tied = head is None or table is None or _equal(head, table)
+    if tied:
+        tensors.pop(_HEAD, None)  # the embedding once more
     config = _config(
         path,
         family="gpt2",
         exact_gelu=True,
-        tie_embeddings=True,
+        tie_embeddings=tied,
         **_sizes(path, sizes, _NANOGPT_SIZES),
     )
-    if not sizes.get("bias", True):
+    if not any(name.endswith(".bias") for name in tensors):
         tensors = {**_zero_biases(config, tensors), **tensors}
-    tensors.pop("lm_head.weight", None)  # the embedding once more
     weights = _Weights(tensors)
-    meta = tokenizer or path.with_name("meta.pkl")
     return Source(
         format="nanoGPT checkpoint",
         config=config,
-        weights=by_rows(config, [r for r in _NANOGPT if not r.tied], weights, str(path)),
+        weights=by_rows(config, [r for r in _NANOGPT if not (tied and r.tied)], weights, str(path)),
         stored=_stored(tensors),
         dtype=_dtype(tensors),
         n_bytes=weights.n_bytes(),
-        tokenizer=partial(read_meta, meta) if tokenizer or meta.is_file() else None,
+        tokenizer=_beside(path, tokenizer),
     )
+
+
+def _equal(head: Lazy, table: Lazy) -> bool:
+    return head.shape == table.shape and torch.equal(head.read(), table.read())
+
+
+def _beside(path: Path, given: Path | None) -> Callable[[], Tokenizer] | None:
+    """What reads the tokenizer of a nanoGPT: the one given, or one that lies beside it."""
+    files = [given] if given else [path.with_name(n) for n in ("meta.pkl", "tokenizer.json")]
+    for file in files:
+        if file.is_file() or given:
+            return partial(read_meta if file.suffix == ".pkl" else _read_json, file)
+    return None
+
+
+def _read_json(path: Path) -> Tokenizer:
+    """A tokenizer.json of the tokenizers library, or a table of characters."""
+    found = read_table(path)
+    for name in ("stoi", "char_to_id", "vocab"):
+        ids = found.get(name)
+        if isinstance(ids, dict) and "model" not in found and "merges" not in found:
+            letters = {i: letter for letter, i in ids.items() if isinstance(i, int)}
+            return _of_letters(letters, path, name)
+    return Tokenizer.load(path)
 
 
 def _zero_biases(config: ModelConfig, tensors: dict[str, Lazy]) -> dict[str, Lazy]:
@@ -169,7 +219,7 @@ def _zero_biases(config: ModelConfig, tensors: dict[str, Lazy]) -> dict[str, Laz
     found = {}
     for name in {row.theirs for row in rows}:
         weight = tensors.get(name.removesuffix("bias") + "weight")
-        if weight is not None and name not in tensors:
+        if weight is not None and weight.shape and name not in tensors:
             found[name] = zeros(weight.shape[0])
     return found
 
@@ -181,10 +231,13 @@ def _llama2c(
     if first is None or len(first.shape) != 2:
         raise CheckpointError(f"{path} is no checkpoint of nanoGPT or llama2.c.")
     tensors.pop("output.weight", None)  # the embedding once more: train.py always ties the two
+    norm_eps = sizes.get("norm_eps", 1e-5)
+    if not is_positive(norm_eps):
+        raise CheckpointError(f"{path}: model_args holds no usable norm_eps.")
     config = _config(
         path,
         family="llama",
-        norm_eps=float(sizes.get("norm_eps", 1e-5)),
+        norm_eps=float(norm_eps),
         d_ff=first.shape[0],
         tie_embeddings=True,
         **_sizes(path, sizes, _LLAMA2C_SIZES),
@@ -211,7 +264,7 @@ def _llama2c(
 def _sentencepiece(path: Path, config: ModelConfig) -> Callable[[], Tokenizer]:
     if path.suffix == ".bin":
         return partial(llama2c.read_tokenizer, path, config.vocab_size)
-    return partial(from_model_file, path)
+    return partial(from_model_file, path, begins=True)
 
 
 def read_meta(path: Path) -> Tokenizer:
@@ -221,18 +274,19 @@ def read_meta(path: Path) -> Tokenizer:
     """
     found = read_pickle(path)
     letters = found.get("itos") if isinstance(found, dict) else None
-    if not isinstance(letters, dict) or sorted(letters) != list(range(len(letters))):
-        raise CheckpointError(f"{path} is no meta.pkl of nanoGPT: it has no itos.")
+    return _of_letters(letters, path, "itos")
+
+
+def _of_letters(letters: Any, path: Path, name: str) -> Tokenizer:
+    """A tokenizer of the characters that ids stand for."""
+    if not isinstance(letters, dict) or set(letters) != set(range(len(letters))):
+        raise CheckpointError(f"{path} holds no characters by id ({name}).")
     characters = [letters[i] for i in range(len(letters))]
     if not all(isinstance(c, str) and len(c) == 1 for c in characters):
-        raise CheckpointError(f"{path}: itos does not hold single characters.")
-    return compose(
-        "char",
-        word_level(characters, UNKNOWN),
-        {},
-        pre_tokenizer=split(r"[\s\S]"),
-        decoder={"type": "Fuse"},
-    )
+        raise CheckpointError(f"{path}: {name} does not hold single characters.")
+    if len(set(characters)) < len(characters):
+        raise CheckpointError(f"{path}: a character stands twice in {name}.")
+    return compose_characters(characters, {})
 
 
 def _dtype(tensors: dict[str, Lazy]) -> torch.dtype:

@@ -6,13 +6,16 @@ from scratchlm.tokenizer.tokenizer import Tokenizer
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of a prompt; an empty one begins where documents begin, and says so.
+    """The ids of a prompt, behind a begin token where its maker puts one before every text.
+
+    An empty one begins where documents begin, and says so.
 
     raises   DataError for a text that the tokenizer cannot write, or an empty one where no token
              stands for a beginning
     """
+    begin = [tokenizer.bos_id] if tokenizer.begins and tokenizer.bos_id is not None else []
     if ids := tokenizer.encode(text):
-        return ids
+        return [*begin, *ids]
     ids = beginning(tokenizer)
     say(f"the prompt is empty: starting from {tokenizer.decode(ids)!r}, as a new text does.")
     return ids
@@ -24,7 +27,7 @@ def beginning(tokenizer: Tokenizer) -> list[int]:
     Another tool's begin token; our own joint between documents, an end token or an empty line; any
     begin token; a line end or a space.
     """
-    if tokenizer.kind == "foreign" and tokenizer.bos_id is not None:
+    if (tokenizer.begins or tokenizer.kind == "foreign") and tokenizer.bos_id is not None:
         return [tokenizer.bos_id]
     if joint := tokenizer.joint():
         return joint

@@ -34,12 +34,14 @@ class Request:
     """A prompt to be continued n times.
 
     prompt_ids  at least one id
+    ends        ids that end the text, beside the tokenizer's end token
     window      a prompt longer than the context is cut to its last part instead of refused
     """
 
     prompt_ids: Ids[int]
     sampling: Sampling = field(default_factory=Sampling)
     n: int = 1
+    ends: tuple[int, ...] = ()
     window: bool = False
 
 
@@ -98,7 +100,7 @@ class Sequence:
         self.rule = replace(request.sampling, max_new_tokens=1, seed=None, stop=())
         self.generator = generator_of(seed, sample)
         self._guard = StopGuard(request.sampling.stop)
-        self._end = None if tokenizer is None else tokenizer.eos_id
+        self._ends = {*request.ends, None if tokenizer is None else tokenizer.eos_id}
         self._decoder = None if tokenizer is None else tokenizer.stream()
         self._silent = set() if tokenizer is None else control_ids(tokenizer)
         for token in self.ids:
@@ -118,7 +120,7 @@ class Sequence:
         """Append a token; sets `finish` when it is the last one."""
         self.ids.append(token)
         self.left -= 1
-        ends = token == self._end
+        ends = token in self._ends
         text = self._guard.push(self._decode(token))
         if not self._guard.found and (ends or not self.left):
             text += self._guard.push(self._decoder.flush() if self._decoder else "")

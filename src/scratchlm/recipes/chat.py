@@ -18,10 +18,12 @@ from scratchlm.base.runtime import cache_folder
 from scratchlm.generation.sampling import Sampling, sampling_of
 from scratchlm.generation.sequence import Request
 from scratchlm.recipes.load import LanguageModel
+from scratchlm.tokenizer.chat_template import ChatTemplate
 
 HELP = """\
-Write a beginning, and the model goes on. The text grows: what you write next is set on a new line
-behind it, and Enter alone lets the model go on by itself.
+With a base model: write a beginning, and the model goes on. The text grows: what you write next is
+set on a new line behind it, and Enter alone lets the model go on by itself.
+With a model that has a chat template: write, and it answers.
 
   /reset              forget the text and begin a new one
   /set                show the settings
@@ -31,14 +33,19 @@ behind it, and Enter alone lets the model go on by itself.
   quit                leave; so do /quit and Ctrl-D. Ctrl-C stops the present answer only"""
 
 
-def chat(model: LanguageModel, sampling: Sampling | None = None) -> None:
-    """Read lines from standard input, continue them on standard output, until `quit` or its end.
+def chat(model: LanguageModel, sampling: Sampling | None = None, *, system: str = "") -> None:
+    """Read lines from standard input, answer them on standard output, until `quit` or its end.
+
+    A model with a chat template answers; any other continues what was written.
+
+    system   what a model with a chat template is told before everything else
+    raises   ConfigError for a system message without a chat template
 
     A terminal gets line editing, arrow keys and a history that is kept between sessions; a pipe is
     read line by line.
     """
-    print(first_line(model))
-    session = Session(model, sampling or Sampling())
+    session = open_session(model, sampling or Sampling(), system)
+    print(session.first_line())
     read = terminal_reader() if sys.stdin.isatty() and sys.stdout.isatty() else input
     while True:
         try:
@@ -58,15 +65,13 @@ def chat(model: LanguageModel, sampling: Sampling | None = None) -> None:
             print(f"error: {error}")
 
 
-def first_line(model: LanguageModel) -> str:
-    """What kind of model this is, and what it will therefore do."""
-    kind = "This is a base model"
-    if model.folder and (model.folder / "chat_template.jinja").is_file():
-        kind = "This model has a chat template, which scratchlm does not use yet"
-    return (
-        f"{kind}: it continues your text, it does not answer. It sees the last "
-        f"{model.model.config.max_seq_len} tokens at most. /help lists the commands."
-    )
+def open_session(model: LanguageModel, sampling: Sampling, system: str) -> "Session":
+    """A dialogue where the model has a chat template, else one growing text."""
+    if model.template:
+        return Dialogue(model, sampling, model.template, system)
+    if system:
+        raise ConfigError("this model has no chat template, so it takes no system message.")
+    return Session(model, sampling)
 
 
 def terminal_reader() -> Callable[[], str]:
@@ -91,6 +96,13 @@ class Session:
         self.tokenizer = model.required_tokenizer
         self.sampling = sampling
         self.reset()
+
+    def first_line(self) -> str:
+        """What kind of model this is, and what it will therefore do."""
+        return (
+            "This is a base model: it continues your text, it does not answer. It sees the last "
+            f"{self.model.model.config.max_seq_len} tokens at most. /help lists the commands."
+        )
 
     def reset(self) -> None:
         """Begin a new text."""
@@ -138,7 +150,10 @@ class Session:
     def go_on(self, line: str) -> None:
         """Put a line behind the text and let the model write; Ctrl-C ends its part."""
         self.ids, self.text = self._with(line)
-        request = Request(tuple(self.ids), self.sampling, window=True)
+        self._write(Request(tuple(self.ids), self.sampling, window=True))
+
+    def _write(self, request: Request) -> None:
+        """Print what the model writes, as it comes, and put it behind the text."""
         with closing(self.model.engine.stream(request)) as tokens, suppress(KeyboardInterrupt):
             for token in tokens:
                 self.ids.append(token.id)
@@ -155,6 +170,47 @@ class Session:
         if line and not self.text.endswith("\n"):
             line = "\n" + line
         return self.ids + self.tokenizer.encode(line, continues=True), self.text + line
+
+
+class Dialogue(Session):
+    """Messages in turns, written out by the model's chat template."""
+
+    def __init__(
+        self, model: LanguageModel, sampling: Sampling, template: ChatTemplate, system: str
+    ) -> None:
+        self.template, self.system = template, system
+        self._ends = tuple(template.answer_end())
+        super().__init__(model, sampling)
+
+    def first_line(self) -> str:
+        """What kind of model this is, and what it will therefore do."""
+        return (
+            "This model has a chat template: it answers. It sees the last "
+            f"{self.model.model.config.max_seq_len} tokens at most. /help lists the commands."
+        )
+
+    def reset(self) -> None:
+        """Begin a new conversation."""
+        super().reset()
+        self.messages = [{"role": "system", "content": self.system}] if self.system else []
+
+    def go_on(self, line: str) -> None:
+        """Say a line to the model and let it answer; Ctrl-C ends its answer."""
+        if not line.strip():
+            return
+        for name in self.tokenizer.special_tokens:
+            if name in line:
+                raise ConfigError(
+                    f"{name} is a control token of this model: written in a message it would end "
+                    "or begin another. Leave it out."
+                )
+        messages = [*self.messages, {"role": "user", "content": line}]
+        self.ids = self.template.encode(messages)
+        start = len(self.text) + len(line) + 1
+        self.text += f"{line}\n"
+        self._write(Request(tuple(self.ids), self.sampling, ends=self._ends, window=True))
+        self.messages = [*messages, {"role": "assistant", "content": self.text[start:]}]
+        self.text += "\n"
 
 
 def parse(value: str) -> Any:

@@ -27,9 +27,9 @@ from scratchlm.checkpoint.names import weight_rows
 from scratchlm.checkpoint.weights import WEIGHTS, write_weights
 from scratchlm.formats import gguf_read, hf_folder, llama2c, openai_gpt2, tutorials
 from scratchlm.formats.gguf_file import MAGIC
-from scratchlm.formats.hf_folder import TEMPLATE
 from scratchlm.formats.source import Source
 from scratchlm.model.transformer import Transformer
+from scratchlm.tokenizer.chat_template import TEMPLATE
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]

@@ -17,6 +17,7 @@ from scratchlm.generation.prompt import encode_prompt
 from scratchlm.generation.sampling import sampling_of
 from scratchlm.generation.sequence import Request, Token
 from scratchlm.model.transformer import Transformer
+from scratchlm.tokenizer.chat_template import ChatTemplate, read_template
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 
@@ -59,6 +60,12 @@ class LanguageModel:
     def prompt_ids(self, text: str) -> list[int]:
         """The ids that a continuation of the text starts from."""
         return encode_prompt(self.required_tokenizer, text)
+
+    @functools.cached_property
+    def template(self) -> ChatTemplate | None:
+        """How conversations are written for this model; None where it has learned none."""
+        source = read_template(self.folder) if self.folder else None
+        return ChatTemplate(source, self.required_tokenizer) if source else None
 
     @property
     def required_tokenizer(self) -> Tokenizer:

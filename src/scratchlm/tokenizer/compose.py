@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from scratchlm.tokenizer.config import UNKNOWN
 from scratchlm.tokenizer.definition import Definition, Part
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
@@ -16,6 +17,7 @@ def compose(
     normalizer: Part | None = None,
     pre_tokenizer: Part | None = None,
     decoder: Part | None = None,
+    begins: bool = False,
     facts: dict[str, str] | None = None,
     companions: dict[str, bytes] | None = None,
 ) -> Tokenizer:
@@ -25,6 +27,7 @@ def compose(
     roles        "bos", "eos", "pad", "unk" -> name of the control token, or None
     control      control tokens that have none of these roles
     markers      tokens that are matched before the model sees the text, but can stand in text
+    begins       the model was trained by someone who puts bos before every text
     facts        for tokenizer_config.json: "pre_tokenizer" (llama.cpp's name of it), "note"
     companions   further files to keep beside tokenizer.json, by name
     """
@@ -39,7 +42,7 @@ def compose(
         "added_tokens": [_added(ids[n], n, added[n]) for n in sorted(added, key=ids.__getitem__)],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": None,  # nothing is added by itself: bos and eos are the caller's choice
+        "post_processor": _begin(ids, roles["bos"]) if begins and roles.get("bos") else None,
         "decoder": decoder,
         "model": model,
     }
@@ -52,9 +55,36 @@ def compose(
     return Tokenizer(definition, config, companions)
 
 
+def compose_characters(tokens: Sequence[str], roles: dict[str, str | None]) -> Tokenizer:
+    """A tokenizer whose ids are single characters, in the order given.
+
+    tokens   characters, and the control tokens that `roles` names
+    """
+    return compose(
+        "char",
+        word_level(tokens, UNKNOWN),
+        roles,
+        pre_tokenizer=split(r"[\s\S]"),
+        decoder={"type": "Fuse"},
+    )
+
+
 def _added(i: int, name: str, special: bool) -> Part:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return {"id": i, "content": name, "special": special, **flags}
+
+
+def _begin(ids: dict[str, int], bos: str | None) -> Part:
+    """What makes other programs put bos before a text; here `Tokenizer.begins` tells of it."""
+    assert bos
+    begin = {"SpecialToken": {"id": bos, "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    return {
+        "type": "TemplateProcessing",
+        "single": [begin, first],
+        "pair": [begin, first, begin, second],
+        "special_tokens": {bos: {"id": bos, "ids": [ids[bos]], "tokens": [bos]}},
+    }
 
 
 def word_level(tokens: Sequence[str], unknown: str) -> Part:

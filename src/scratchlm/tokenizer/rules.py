@@ -60,6 +60,17 @@ def drops_first_space(definition: Definition) -> bool:
     )
 
 
+def first_token(definition: Definition) -> str | None:
+    """The control token that its maker puts before every text, where there is one."""
+    for part in _parts(definition.get("post_processor")):
+        single = part.get("single")
+        if part.get("type") == "TemplateProcessing" and isinstance(single, list) and single:
+            token = single[0].get("SpecialToken") if isinstance(single[0], dict) else None
+            name = token.get("id") if isinstance(token, dict) else None
+            return name if isinstance(name, str) else None
+    return None
+
+
 def without_prefix(definition: Definition) -> Definition:
     """The same rules, but no space is put before the text."""
     rules = ("normalizer", "pre_tokenizer")
@@ -90,7 +101,12 @@ def markers_as_text(definition: Definition) -> Definition:
     return {**definition, "added_tokens": flagged}
 
 
-_LISTS = {"normalizers", "pretokenizers", "decoders"}  # where a Sequence keeps its parts
+_LISTS = {
+    "normalizers",
+    "pretokenizers",
+    "decoders",
+    "processors",
+}  # where a Sequence keeps its parts
 
 
 def _parts(part: Any) -> Iterator[Part]:

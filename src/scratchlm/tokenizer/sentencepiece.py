@@ -20,9 +20,10 @@ from scratchlm.tokenizer.tokenizer import Tokenizer
 _MAX_FILE_BYTES = 64_000_000
 
 
-def from_model_file(path: Path | str) -> Tokenizer:
+def from_model_file(path: Path | str, *, begins: bool = False) -> Tokenizer:
     """Make a tokenizer of a SentencePiece `.model` file (Llama 2's, llama2.c's, one's own).
 
+    begins   the model was trained by someone who puts bos before every text
     raises   CheckpointError naming the file: missing, damaged, or of a kind that tokenizer.json
              cannot hold
     """
@@ -31,16 +32,21 @@ def from_model_file(path: Path | str) -> Tokenizer:
         raise CheckpointError(f"{path} does not exist. Give the path of a SentencePiece .model.")
     if path.stat().st_size > _MAX_FILE_BYTES:
         raise CheckpointError(f"{path} has over {_MAX_FILE_BYTES} bytes: it is no .model file.")
-    return from_model(path.read_bytes(), str(path))
+    return from_model(path.read_bytes(), str(path), begins=begins)
 
 
-def from_model(content: bytes, source: str) -> Tokenizer:
+def from_model(content: bytes, source: str, *, begins: bool = False) -> Tokenizer:
     """Make a tokenizer of the bytes of a `.model` file; `source` is its name for messages."""
-    return of_pieces(parse_model(content, source), {"tokenizer.model": content})
+    return of_pieces(parse_model(content, source), {"tokenizer.model": content}, begins=begins)
 
 
-def of_pieces(model: Model, companions: dict[str, bytes] | None = None) -> Tokenizer:
-    """Make a tokenizer of pieces and rules; `companions` are kept beside it, by name."""
+def of_pieces(
+    model: Model, companions: dict[str, bytes] | None = None, *, begins: bool = False
+) -> Tokenizer:
+    """Make a tokenizer of pieces and rules; `companions` are kept beside it, by name.
+
+    begins   the model was trained by someone who puts bos before every text
+    """
     scores = "".join(f"{piece.text}\t{piece.score:g}\n" for piece in model.pieces)
     return compose(
         f"sentencepiece-{model.type}",
@@ -50,6 +56,7 @@ def of_pieces(model: Model, companions: dict[str, bytes] | None = None) -> Token
         markers=[piece.text for piece in model.pieces if piece.type == USER_DEFINED],
         normalizer={"type": "Sequence", "normalizers": _normalizers(model)},
         decoder={"type": "Sequence", "decoders": _decoders(model)},
+        begins=begins,
         companions={**(companions or {}), "tokenizer.vocab": scores.encode()},
     )
 

@@ -23,6 +23,7 @@ from scratchlm.tokenizer.definition import (
 )
 from scratchlm.tokenizer.rules import (
     drops_first_space,
+    first_token,
     markers_as_text,
     pieces_of,
     without_prefix,
@@ -43,6 +44,8 @@ class Tokenizer:
     vocab_size       ids are in [0, vocab_size)
     special_tokens   control tokens by name; text never encodes to one unless it is allowed
     bos_id, eos_id, pad_id, unk_id    None where the tokenizer has no such token
+    begins           its maker puts bos before every text: prompts begin with it; `encode` leaves
+                     that to its caller
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class Tokenizer:
         self.eos_id = self._role("eos_token", vocab)
         self.pad_id = self._role("pad_token", vocab)
         self.unk_id = self._role("unk_token", vocab)
+        begin = first_token(definition)
+        self.begins = begin is not None and vocab.get(begin) == self.bos_id
 
     @property
     def definition(self) -> Definition:

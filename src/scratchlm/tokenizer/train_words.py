@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from scratchlm.base.errors import DataError
 from scratchlm.base.log import warn
-from scratchlm.tokenizer.compose import compose, sequence, split, word_level
+from scratchlm.tokenizer.compose import compose, compose_characters, sequence, split, word_level
 from scratchlm.tokenizer.config import (
     BEGIN_OF_TEXT,
     END_OF_TEXT,
@@ -27,13 +27,7 @@ def train_char(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         characters.update(text)
     bos, eos = _optional_control(config)
     control = [name for name in (bos, eos) if name]
-    return compose(
-        "char",
-        word_level([*sorted(characters), *control], UNKNOWN),
-        {"bos": bos, "eos": eos},
-        pre_tokenizer=split(r"[\s\S]"),
-        decoder={"type": "Fuse"},
-    )
+    return compose_characters([*sorted(characters), *control], {"bos": bos, "eos": eos})
 
 
 def train_regex(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:

@@ -206,12 +206,15 @@ class _Step:
     @property
     def block_activations(self) -> int:
         """What one block keeps for its backward pass."""
-        per_token = 2 * self._norm() + self._attention() + self._ffn() + 2 * self._dropout()
+        n_norms = 4 if self.config.parts.after_norms else 2
+        per_token = n_norms * self._norm() + self._attention() + self._ffn() + 2 * self._dropout()
         return self.n_tokens * per_token
 
     def _norm(self) -> int:
         """Input and output of a norm, and what PyTorch keeps beside them."""
         size = 2 * self.bytes * self.D + 2 * FLOAT32
+        if self.config.parts.norm == "rmsnorm1":  # in float32, and no kernel has it
+            return size + 2 * FLOAT32 * self.D
         return size + (self._plain_rms(self.D) if self.config.parts.norm == "rmsnorm" else 0)
 
     def _plain_rms(self, width: int) -> int:
@@ -241,7 +244,11 @@ class _Step:
     def _ffn(self) -> int:
         n_swiglu = 3 if self.fused else 4  # PyTorch keeps silu(gate) too
         n_kept = 2 if self.config.parts.ffn == "gelu" else n_swiglu
-        return n_kept * self.bytes * self.config.d_ff
+        one = n_kept * self.bytes * self.config.d_ff
+        if not self.config.n_experts:
+            return one
+        moved = 3 * self.bytes * self.D  # in, out, and weighted
+        return self.config.n_active * (one + moved) + 2 * FLOAT32 * self.config.n_experts
 
     def _dropout(self) -> int:
         """The mask of one layer of dropout: our kernels draw it again."""
