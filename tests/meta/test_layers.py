@@ -28,6 +28,8 @@ LATE = {
     "resource": "absent on Windows",
     "rich": "a tenth of a second, which only a terminal needs",
     "prompt_toolkit": "only an interactive chat needs it",
+    "huggingface_hub": "a third of a second, which only a download needs",
+    "llama_cpp": "what the extra llama-cpp installs as llama-cpp-python",
 }
 # The second takes half a second, which only runs on several processes need.
 LATE_OF_TORCH = ("torch.utils.tensorboard", "torch.distributed.")

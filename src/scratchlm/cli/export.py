@@ -28,7 +28,7 @@ class Export(Command):
       scratchlm export models/smollm2 --to ollama --out smollm2-ollama
     """
 
-    model: Positional[Path]  # the folder of a model or a run, or a file that import takes
+    model: Positional[str]  # the folder of a model or a run, or whatever import takes
     to: Target = "gguf"  # for which program
     type: Kind | None = None  # of numbers; none: f16, or bf16 where the model is; llama2c: f32
     out: Path | None = None  # the .gguf file, or the folder; none: beside the model

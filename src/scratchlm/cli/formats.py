@@ -16,15 +16,18 @@ class Import(Command):
     """Turn a model of another program into a model folder, one tensor at a time.
 
     SOURCE is a GGUF file, a .pt of nanoGPT or llama2.c, llama2.c's model.bin, OpenAI's GPT-2 folder
-    or a Hugging Face folder. Nothing that is in a pickle is run.
+    or a Hugging Face folder. Nothing that is in a pickle is run. hf:OWNER/NAME is downloaded from
+    the hub (HF_ENDPOINT names a mirror, HF_TOKEN opens what is closed), gpt2, gpt2-medium,
+    gpt2-large and gpt2-xl from OpenAI (SCRATCHLM_GPT2_URL names a mirror).
 
     Examples:
       scratchlm import smollm2-135m-q4_1.gguf models/smollm2
       scratchlm import stories15M.bin models/stories --tokenizer tokenizer.bin
-      scratchlm import gpt2/124M models/gpt2
+      scratchlm import gpt2 models/gpt2
+      scratchlm import hf:HuggingFaceTB/SmolLM2-135M models/smollm2
     """
 
-    source: Positional[Path]  # a file or folder
+    source: Positional[str]  # a file or folder, hf:OWNER/NAME, gpt2
     out: Positional[Path]  # the model folder to write
     tokenizer: Path | None = None  # tokenizer.json, .bin, .model or meta.pkl, where it lies apart
     dtype: Dtype = "auto"  # of the weights; auto: as stored, float32 where they were quantised
@@ -53,7 +56,7 @@ class Inspect(Command):
       scratchlm inspect smollm2-135m-q4_1.gguf
     """
 
-    model: Positional[Path]  # the folder of a model or a run, or a file that import takes
+    model: Positional[str]  # the folder of a model or a run, or whatever import takes
 
     def run(self) -> None:
         """Print the table."""

@@ -4,6 +4,7 @@ It shares no line with our reader or our model, so that one mistake cannot hide 
 """
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Formula:
             written = character.encode()
             ids += [known[written]] if written in known else [byte + 3 for byte in written]
         while True:
-            pairs = [self._pieces[a] + self._pieces[b] for a, b in zip(ids, ids[1:], strict=False)]
+            pairs = [self._pieces[a] + self._pieces[b] for a, b in pairwise(ids)]
             ranked = [(self._scores[known[p]], -n) for n, p in enumerate(pairs) if p in known]
             if not ranked:
                 return ids

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.checkpoint.families import NAMES, Row
-from scratchlm.checkpoint.weights import read_table
 from scratchlm.checkpoint.rope_names import is_positive
+from scratchlm.checkpoint.weights import read_table
 from scratchlm.formats import llama2c
 from scratchlm.formats.gguf_names import interleave
 from scratchlm.formats.source import Source, by_rows
@@ -110,13 +110,15 @@ def open_source(path: Path, tokenizer: Path | None = None) -> Iterator[Source]:
                 f"{path} is no checkpoint of nanoGPT or llama2.c: it has no model_args, and no "
                 "config."
             )
-        if not state or not all(isinstance(w, Lazy) for w in state.values()):
+        if not state:
             raise CheckpointError(f"{path} has no weights under the name model.")
         tensors = {
-            str(name).removeprefix(_COMPILED): weight
-            for name, weight in state.items()
-            if not str(name).endswith(_MASKS)
+            name.removeprefix(_COMPILED): weight
+            for name, weight in check_weights(state, f"{path}, model").items()
+            if not name.endswith(_MASKS)
         }
+        if wrong := [name for name, w in tensors.items() if not w.dtype.is_floating_point]:
+            raise CheckpointError(f"{path}: {wrong[0]} holds whole numbers: it was damaged.")
         if "tok_embeddings.weight" in tensors:
             yield _llama2c(path, sizes, tensors, tokenizer)
         else:
@@ -141,10 +143,12 @@ def _sizes(path: Path, sizes: dict[str, Any], names: dict[str, tuple[str, ...]])
     }
     if found.get("n_kv_heads", 1) is None:
         found["n_kv_heads"] = found["n_heads"]
-    bad = {name: n for name, n in found.items() if not isinstance(n, int) or not 0 < n < 2**24}
+    bad = [name for name, n in found.items() if type(n) is not int or not 0 < n < 2**24]
     if bad:
         theirs = " or ".join(name for ours in bad for name in names[ours])
         raise CheckpointError(f"{path}: its config holds no usable {theirs}.")
+    if found["n_layers"] > _MOST_LAYERS:
+        raise CheckpointError(f"{path}: its config asks for {found['n_layers']:,} layers.")
     return found  # type: ignore[return-value]
 
 
@@ -205,6 +209,8 @@ def _read_json(path: Path) -> Tokenizer:
         ids = found.get(name)
         if isinstance(ids, dict) and "model" not in found and "merges" not in found:
             letters = {i: letter for letter, i in ids.items() if isinstance(i, int)}
+            if len(letters) < len(ids):
+                raise CheckpointError(f"{path}: characters of {name} share an id, or have none.")
             return _of_letters(letters, path, name)
     return Tokenizer.load(path)
 
@@ -286,7 +292,10 @@ def _of_letters(letters: Any, path: Path, name: str) -> Tokenizer:
         raise CheckpointError(f"{path}: {name} does not hold single characters.")
     if len(set(characters)) < len(characters):
         raise CheckpointError(f"{path}: a character stands twice in {name}.")
-    return compose_characters(characters, {})
+    try:
+        return compose_characters(characters, {})
+    except CheckpointError as bad:  # half a surrogate pair
+        raise CheckpointError(f"{path}: {bad}") from None
 
 
 def _dtype(tensors: dict[str, Lazy]) -> torch.dtype:

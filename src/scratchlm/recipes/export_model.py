@@ -26,7 +26,7 @@ from scratchlm.formats.modelfile import modelfile, pieces_of
 from scratchlm.formats.proof import TOLERANCES, Proof, Reference, compare, refer
 from scratchlm.formats.readers import Imported, Llama2c, LlamaCpp, has_llama_cpp
 from scratchlm.formats.source import Source, model_of
-from scratchlm.recipes.import_model import open_any
+from scratchlm.recipes.import_model import find_source, open_any
 from scratchlm.recipes.load import find_model
 from scratchlm.tokenizer.chat_template import ChatTemplate
 from scratchlm.tokenizer.tokenizer import Tokenizer
@@ -83,7 +83,7 @@ def export_model(
     """
     if to not in get_args(Target):
         raise ConfigError(f"to = {to!r} is not one of {', '.join(get_args(Target))}.")
-    path = Path(model)
+    path = find_source(model)
     if path.is_dir() and not (path / "hparams.json").is_file():
         path = find_model(path)
         if (path / MANIFEST).is_file():

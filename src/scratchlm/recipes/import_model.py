@@ -26,6 +26,7 @@ from scratchlm.checkpoint.folder import (
 from scratchlm.checkpoint.names import weight_rows
 from scratchlm.checkpoint.weights import WEIGHTS, write_weights
 from scratchlm.formats import gguf_read, hf_folder, llama2c, openai_gpt2, tutorials
+from scratchlm.formats.download import download, is_remote
 from scratchlm.formats.gguf_file import MAGIC
 from scratchlm.formats.source import Source
 from scratchlm.model.transformer import Transformer
@@ -58,8 +59,9 @@ def import_model(
     dtype: Dtype = "auto",
     overwrite: bool = False,
 ) -> ImportResult:
-    """Turn a model file or folder of another program into a model folder.
+    """Turn a model of another program into a model folder.
 
+    source      a file or folder; "hf:OWNER/NAME" or "gpt2" to "gpt2-xl", which are downloaded
     tokenizer   a tokenizer.json, tokenizer.bin or SentencePiece .model, where the source holds none
     dtype       of the weights; "auto" keeps what is stored, and makes blocks of few bits float32
     raises      CheckpointError for what is damaged, foreign, or does not fit together; ConfigError
@@ -70,7 +72,7 @@ def import_model(
         raise ConfigError(f"{out} exists. Name another folder, or give --overwrite.")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise ConfigError(f"{out} is no model folder, so it is not replaced. Name another.")
-    with open_any(Path(source), Path(tokenizer) if tokenizer else None) as opened:
+    with open_any(find_source(source), Path(tokenizer) if tokenizer else None) as opened:
         words = _tokenizer(opened)
         if words is not None:
             check_vocabulary(words, opened.config)
@@ -78,6 +80,11 @@ def import_model(
     size = f"{result.parameters:,} parameters, {result.n_bytes / 1e6:,.1f} MB"
     say(f"imported {result.format}: {size}")
     return result
+
+
+def find_source(source: Path | str) -> Path:
+    """The file or folder that is meant; what has a name of the internet is downloaded."""
+    return download(str(source)) if is_remote(str(source)) else Path(source)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from scratchlm.base.errors import CheckpointError
 from scratchlm.base.files import MANIFEST, read_json
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
-from scratchlm.recipes.import_model import open_any
+from scratchlm.recipes.import_model import find_source, open_any
 from scratchlm.recipes.load import find_model
 
 
@@ -53,9 +53,11 @@ class ModelFacts:
 def inspect(source: Path | str) -> ModelFacts:
     """What a model file, a model folder, or a run's folder holds; no weight is loaded.
 
+    source   a path, or what `import_model` downloads
+
     raises   CheckpointError for what is missing, damaged, or of no known format
     """
-    path = Path(source)
+    path = find_source(source)
     if path.is_dir() and not (path / "hparams.json").is_file():
         path = find_model(path)
     with open_any(path) as opened:
