@@ -6,9 +6,11 @@ does the same for as long as it is told; what it found lies in data/found and is
 
 import functools
 import io
+import itertools
 import json
 import math
 import pickle
+import pickletools
 import struct
 import tempfile
 import types
@@ -322,11 +324,26 @@ def other_table(content: bytes, random: Random) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
         for entry in old.infolist():
             inner = old.read(entry)
-            new.writestr(
-                entry.filename,
-                damaged(inner, random) if entry.filename.endswith("data.pkl") else inner,
-            )
+            is_table = entry.filename.endswith("data.pkl")
+            new.writestr(entry.filename, other_steps(inner, random) if is_table else inner)
     return file.getvalue()
+
+
+VALUES = [
+    b"N", b"\x88", b"K\0", b"K\1", b"J\xff\xff\xff\xff", b"\x8a\x08" + bytes(7) + b"\x08", b")", b"]",
+    b"}", b"X\1\0\0\0a", b"U\1\xff", b"G\x7f\xf0" + bytes(6), b"ca\nb\n)R", b"ctorch\nint64\n",
+]  # fmt: skip
+
+
+def other_steps(content: bytes, random: Random) -> bytes:
+    """A pickle of which a few steps are others: mostly a value in the place of a value."""
+    at = [place for _, _, place in pickletools.genops(content)]
+    steps = [content[a:b] for a, b in itertools.pairwise([*at, at[-1] + 1])]
+    values = [i for i, step in enumerate(steps) if step[:1] in b"KMJXGNU]})\x88\x89\x8c"]
+    for _ in range(random.randint(1, 2)):
+        i = random.choice(values if random.random() < 0.8 else range(len(steps)))
+        steps[i] = random.choice([random.choice(VALUES), random.choice(steps), b"", steps[i] * 2])
+    return b"".join(steps)
 
 
 FIELDS: list[tuple[int, Any]] = [
@@ -361,6 +378,8 @@ def hostile(victim: str, random: Random) -> tuple[str, bytes]:
         return name, other_header(content, random)
     if clever and content.startswith(b"PK"):
         return name, other_table(content, random)
+    if clever and name == "meta.pkl":
+        return name, other_steps(content, random)
     return name, damaged(content, random)
 
 
@@ -374,14 +393,6 @@ def test_a_whole_file_is_read(victim, tmp_path):
 @given(random=st.randoms(use_true_random=False))
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_damage_gives_our_error_or_none(victim, random):
-    check(victim, *hostile(victim, random))
-
-
-@pytest.mark.slow
-@settings(max_examples=5000, deadline=None)
-@given(random=st.randoms(use_true_random=False))
-@pytest.mark.parametrize("victim", VICTIMS)
-def test_much_damage_gives_our_error_or_none(victim, random):
     check(victim, *hostile(victim, random))
 
 

@@ -105,12 +105,13 @@ def match_weights(config: ModelConfig, present: Collection[str], where: str) -> 
     if unused or unfilled:
         raise CheckpointError(
             f"{where} does not match its config.json ({config.family}). Weights that no parameter "
-            f"takes: {_listed(unused)}. Parameters without a weight: {_listed(unfilled)}."
+            f"takes: {listed(unused)}. Parameters without a weight: {listed(unfilled)}."
         )
     return rows
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first names, for messages."""
     shown = ", ".join(names[:8]) or "none"
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
 

@@ -96,6 +96,8 @@ def _sentencepiece(fields: dict[str, Any]) -> Tokenizer:
         raise CheckpointError(f"there is no {_KEY}.scores: its tokenizer was left out.")
     types = _types(fields, len(tokens))
     roles = _roles(fields, tokens)
+    if UNKNOWN not in types and roles["unk"] is not None:  # Gemma's is a control token
+        types[tokens.index(roles["unk"])] = UNKNOWN
     if UNKNOWN not in types:
         raise CheckpointError(f"no token of {_KEY}.tokens is the unknown one.")
     roles["unk"] = tokens[types.index(UNKNOWN)]
@@ -108,7 +110,7 @@ def _sentencepiece(fields: dict[str, Any]) -> Tokenizer:
             byte_fallback=BYTE in types,
             charsmap=b"",
             dummy_prefix=bool(fields.get(f"{_KEY}.add_space_prefix", True)),
-            squeeze_spaces=bool(fields.get(f"{_KEY}.remove_extra_whitespaces", False)),
+            squeeze_spaces=False,  # llama.cpp keeps them here, whatever the file says
         ),
         begins=roles["bos"] is not None and bool(fields.get(f"{_KEY}.add_bos_token", True)),
     )

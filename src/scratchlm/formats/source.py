@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scratchlm.base.errors import CheckpointError
 from scratchlm.checkpoint.families import Row
+from scratchlm.checkpoint.names import listed
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 from scratchlm.tokenizer.tokenizer import Tokenizer
@@ -84,7 +85,7 @@ def by_rows(
     if missing or foreign:
         raise CheckpointError(
             f"{where} does not hold a whole {config.family} model. Weights that no parameter "
-            f"takes: {_listed(foreign)}. Parameters without a weight: {_listed(missing)}."
+            f"takes: {listed(foreign)}. Parameters without a weight: {listed(missing)}."
         )
     for name, row in filled.items():
         found = _cut_shape(row, stored.shape(row.theirs))
@@ -131,8 +132,3 @@ def _cut_shape(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
     if row.parts > 1 and shape and shape[0] % row.parts == 0:
         shape = (shape[0] // row.parts, *shape[1:])
     return shape
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:8]) or "none"
-    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"

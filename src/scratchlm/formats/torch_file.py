@@ -223,8 +223,7 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a class or function: nothing that is not in these tables is ever run."""
-        known = {"torch": _STORAGES | _DTYPES, **_KNOWN}.get(module, {})
-        return known.get(name, _Foreign(f"{module}.{name}"))
+        return _KNOWN.get(module, {}).get(name, _Foreign(f"{module}.{name}"))
 
     def persistent_load(self, pid: Any) -> _Storage:
         """("storage", dtype, key, device, how many numbers, a part of them in very old files)."""
@@ -342,8 +341,9 @@ def _data(data: Any, *_rest: Any) -> Any:
     return data
 
 
-# module -> name there -> what is called in its place
-_KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
+# module -> name there -> what stands, or is called, in its place
+_KNOWN: dict[str, dict[str, Any]] = {
+    "torch": _STORAGES | _DTYPES,
     "collections": {"OrderedDict": lambda: _Table()},
     "torch._utils": {
         "_rebuild_tensor": _lazy,

@@ -137,7 +137,7 @@ def _fields(found: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
 
 
 def _sizes(path: Path, sizes: dict[str, Any], names: dict[str, tuple[str, ...]]) -> dict[str, int]:
-    found = {
+    found: dict[str, Any] = {
         ours: next((sizes[name] for name in theirs if sizes.get(name) is not None), None)
         for ours, theirs in names.items()
     }
@@ -149,7 +149,7 @@ def _sizes(path: Path, sizes: dict[str, Any], names: dict[str, tuple[str, ...]])
         raise CheckpointError(f"{path}: its config holds no usable {theirs}.")
     if found["n_layers"] > _MOST_LAYERS:
         raise CheckpointError(f"{path}: its config asks for {found['n_layers']:,} layers.")
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _config(path: Path, **sizes: Any) -> ModelConfig:
