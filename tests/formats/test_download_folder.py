@@ -144,8 +144,8 @@ def test_more_than_the_disk_has_is_not_begun(tmp_path):
 
 def test_it_says_what_it_brings_and_no_secrets(tmp_path, caplog, capsys):
     caplog.set_level(logging.INFO, "scratchlm")
-    user = "me:secret"
-    files = [replace(f, url=f"https://{user}@h.org/{f.name}") for f in SHA256]
+    host = "me:secret@h.org"
+    files = [replace(f, url=f"https://{host}/{f.name}") for f in SHA256]
     brought(tmp_path, files)
     assert f"m: 3 files, 0.1 MB, h.org -> {tmp_path}" in caplog.text
     assert "downloading m done: 102.4 kB" in capsys.readouterr().err

@@ -31,7 +31,6 @@ from scratchlm.recipes.import_model import open_any
 from scratchlm.tokenizer.compose import bpe, byte_level, compose
 
 FOUND = Path(__file__).parent / "data" / "found"
-GPT2 = Path(__file__).parent / "data" / "gpt2_tf"
 Files = dict[str, bytes]
 
 # V ids, T positions, D wide, F in the feed-forward, two heads that share a key, one layer
@@ -125,10 +124,9 @@ def folder(weights: str) -> Files:
         },
     }  # fmt: skip
     files = {"config.json": json.dumps(values).encode()} | tokenizer()
-    whole = weights.removesuffix(".index.json")
-    write = save if whole.endswith(".safetensors") else saved
-    if whole == weights:
-        return files | {whole: write(tensors(state))}
+    write = save if "safetensors" in weights else saved
+    if not weights.endswith(".json"):
+        return files | {weights: write(tensors(state))}
     parts = {"one.bin": list(state)[:4], "two.bin": list(state)[4:]}
     files |= {part: write(tensors({n: state[n] for n in names})) for part, names in parts.items()}
     index = {"weight_map": {name: part for part, names in parts.items() for name in names}}
@@ -199,16 +197,13 @@ def text(value: str) -> bytes:
 
 
 def gpt2() -> Files:
-    names = ("hparams.json", "encoder.json", "vocab.bpe")
-    paths = [*(GPT2 / name for name in names), *GPT2.glob("model.ckpt.*")]
-    return {path.name: path.read_bytes() for path in paths}
+    place, names = FOUND.with_name("gpt2_tf"), ("checkpoint", "expected.json", "logits.npy")
+    return {path.name: path.read_bytes() for path in place.iterdir() if path.name not in names}
 
 
 # name -> what is opened ("" is the folder), and what makes the files
 VICTIMS: dict[str, tuple[str, Callable[[], Files]]] = {
-    "llama2c0": ("model.bin", lambda: llama2c(0)),
-    "llama2c1": ("model.bin", lambda: llama2c(1)),
-    "llama2c2": ("model.bin", lambda: llama2c(2)),
+    **{f"llama2c{n}": ("model.bin", functools.partial(llama2c, n)) for n in range(3)},
     "llama2c_pt": ("ckpt.pt", llama2c_pt),
     "nanogpt": ("ckpt.pt", nanogpt),
     "nanogpt_kin": ("ckpt.pt", lambda: nanogpt(kin=True)),
@@ -330,8 +325,8 @@ def other_table(content: bytes, random: Random) -> bytes:
 
 
 VALUES = [
-    b"N", b"\x88", b"K\0", b"K\1", b"J\xff\xff\xff\xff", b"\x8a\x08" + bytes(7) + b"\x08", b")", b"]",
-    b"}", b"X\1\0\0\0a", b"U\1\xff", b"G\x7f\xf0" + bytes(6), b"ca\nb\n)R", b"ctorch\nint64\n",
+    b"N", b"\x88", b"K\0", b"K\1", b"J\xff\xff\xff\xff", b"\x8a\x08" + bytes(7) + b"\x08", b")",
+    b"]", b"}", b"X\1\0\0\0a", b"U\1\xff", b"G\xff\xf0" + bytes(6), b"ca\nb\n)R", b"ctorch\nint8\n",
 ]  # fmt: skip
 
 
@@ -341,8 +336,10 @@ def other_steps(content: bytes, random: Random) -> bytes:
     steps = [content[a:b] for a, b in itertools.pairwise([*at, at[-1] + 1])]
     values = [i for i, step in enumerate(steps) if step[:1] in b"KMJXGNU]})\x88\x89\x8c"]
     for _ in range(random.randint(1, 2)):
-        i = random.choice(values if random.random() < 0.8 else range(len(steps)))
-        steps[i] = random.choice([random.choice(VALUES), random.choice(steps), b"", steps[i] * 2])
+        i = random.choice(values if random.random() < 0.9 else range(len(steps)))
+        other = random.choice([b"", steps[i] * 2, random.choice(steps)])
+        value = random.choice([random.choice(VALUES), steps[random.choice(values)]])
+        steps[i] = value if random.random() < 0.8 else other
     return b"".join(steps)
 
 
@@ -376,10 +373,10 @@ def hostile(victim: str, random: Random) -> tuple[str, bytes]:
         return name, other_json(content, random)
     if clever and (name.endswith(".safetensors") or victim == "sharded"):
         return name, other_header(content, random)
-    if clever and content.startswith(b"PK"):
-        return name, other_table(content, random)
     if clever and name == "meta.pkl":
         return name, other_steps(content, random)
+    if clever and content.startswith(b"PK"):
+        return name, other_table(content, random)
     return name, damaged(content, random)
 
 

@@ -139,7 +139,7 @@ FOREIGN = {
         b"[]", b"{}", b"\xff", b'{"n_vocab": 1}', nested(100_000).encode(),
         *(
             b'{"n_vocab": %s, "n_ctx": 32, "n_embd": 16, "n_head": 2, "n_layer": 2}' % n
-            for n in (b"0", b"-1", b"NaN", b"1e999", b"1" * 5000, b"[1]", b"null", b"298", b"2.5")
+            for n in [*b"0 -1 true NaN 1e999 [1] null 298 2.5".split(), b"1" * 5000]
         ),
         b'{"n_vocab": 297, "n_ctx": 32, "n_embd": 16, "n_head": 3, "n_layer": 2}',
         b'{"n_vocab": 297, "n_ctx": 32, "n_embd": 16, "n_head": 2, "n_layer": 16000000}',

@@ -94,6 +94,12 @@ def match_weights(config: ModelConfig, present: Collection[str], where: str) -> 
              ours that no row filled
     """
     names = NAMES[config.family]
+    if config.n_layers * max(1, config.n_experts) > len(present):  # before a row is made for each
+        raise CheckpointError(
+            f"{where} does not match its config.json ({config.family}): {len(present)} weights are "
+            f"too few for {config.n_layers} layers"
+            + (f" of {config.n_experts} experts." if config.n_experts else ".")
+        )
     rows = list(weight_rows(config))
     if not any(name.startswith(names.prefix) for name in present):
         rows = [replace(row, theirs=row.theirs.removeprefix(names.prefix)) for row in rows]
@@ -196,7 +202,8 @@ def _global_every(values: dict[str, Any], sizes: dict[str, Any], where: str) -> 
     whole = isinstance(listed, list) and all(kind == "full_attention" for kind in listed)
     if listed is None or (whole and not sizes["window"]):
         return int(sizes["global_every"])
-    for every in range(len(listed) + 1 if isinstance(listed, list) else 0):
+    fits = isinstance(listed, list) and len(listed) == sizes["n_layers"]
+    for every in range(len(listed) + 1 if fits else 0):
         config = ModelConfig(
             "gemma3_text", n_layers=sizes["n_layers"], window=1, global_every=every
         )

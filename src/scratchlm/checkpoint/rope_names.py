@@ -85,9 +85,10 @@ def _table(values: dict[str, Any], name: str, where: str) -> dict[str, Any]:
 
 def _scaling(table: dict[str, Any], max_seq_len: int, where: str) -> dict[str, Any]:
     """`rope_scaling`, and the longest context where it is longer than theirs says."""
-    names = {table.pop(name, "default") for name in ("rope_type", "type")} - {"default"}
-    kind = names.pop() if len(names) == 1 else "default"
-    if names or not isinstance(kind, str) or kind not in _KINDS:
+    names = [table.pop(name, "default") for name in ("rope_type", "type")]
+    named = [name for name in names if name != "default"] or ["default"]
+    kind = named[0]
+    if any(other != kind for other in named) or not isinstance(kind, str) or kind not in _KINDS:
         raise CheckpointError(
             f"{where}: rope_type = {kind!r} is not supported. There are: {', '.join(_KINDS)}."
         )

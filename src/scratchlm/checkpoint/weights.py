@@ -173,8 +173,14 @@ def indexed_files(index: Path) -> list[Path]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map: it was damaged.")
     for weight, name in weight_map.items():
-        if not isinstance(name, str) or name != Path(name).name or "\\" in name:
+        if not _is_file_name(name):
             raise CheckpointError(
                 f"{index}: {weight} is said to be in {name!r}, which is no file name."
             )
     return [index.with_name(name) for name in sorted(set(weight_map.values()))]
+
+
+def _is_file_name(name: Any) -> bool:
+    if not isinstance(name, str) or not name.isprintable() or name != Path(name).name:
+        return False
+    return "\\" not in name and 0 < len(name.encode()) < 256

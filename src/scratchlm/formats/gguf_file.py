@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from scratchlm.base.errors import CheckpointError
+from scratchlm.formats.mapped import take
 from scratchlm.formats.quants import QUANTS
 
 MAGIC = b"GGUF"
@@ -115,8 +116,8 @@ class GGUF:
         """A tensor as floats: a copy, in the type it is stored in, or float32 from blocks."""
         info = self.tensors[name]
         quant = QUANTS[info.type]
-        raw = np.frombuffer(self._content, np.uint8, info.n_bytes, info.start)
-        blocks = torch.from_numpy(raw.reshape(-1, quant.n_bytes).copy())
+        raw = take(self._content, info.start, info.n_bytes)
+        blocks = torch.from_numpy(raw.reshape(-1, quant.n_bytes))
         return quant.read(blocks).view(info.shape)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.checkpoint.names import read_setting
+from scratchlm.checkpoint.rope_names import is_positive
 from scratchlm.formats.gguf_file import GGUF, open_gguf
 from scratchlm.formats.gguf_names import ARCHITECTURES, Architecture, changes
 from scratchlm.formats.gguf_tokenizer import read_tokenizer
@@ -40,6 +41,7 @@ def _source(file: GGUF) -> Source:
     fields, where = file.fields, file.where
     family, architecture = _architecture(fields, where)
     config = _config(file, family, architecture)
+    template = fields.get("tokenizer.chat_template")
     kinds = dict.fromkeys(info.quant for info in file.tensors.values() if len(info.shape) > 1)
     return Source(
         format="GGUF",
@@ -56,7 +58,7 @@ def _source(file: GGUF) -> Source:
         dtype=_DTYPES.get(" ".join(kinds), torch.float32),
         n_bytes=sum(info.n_bytes for info in file.tensors.values()),
         tokenizer=partial(read_tokenizer, fields, where),
-        template=fields.get("tokenizer.chat_template"),
+        template=template if isinstance(template, str) else None,
         facts={
             name: fields[key]
             for name in ("name", "license", "organization", "source.url", "basename")
@@ -139,7 +141,7 @@ def _scaling(file: GGUF, config: ModelConfig, name: str) -> RopeScaling:
         return _llama3(file, config)
     if kind == "none" or factor == 1.0:
         return RopeScaling()
-    if kind not in ("linear", "yarn") or not isinstance(factor, float):
+    if kind not in ("linear", "yarn") or not (is_positive(factor) and is_positive(trained)):
         raise CheckpointError(f"{where}: {name}.rope.scaling.type = {kind!r} is not supported.")
     return RopeScaling(kind, factor, int(trained))
 

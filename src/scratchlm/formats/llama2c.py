@@ -22,6 +22,7 @@ from torch import Tensor
 
 from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.formats.gguf_names import interleave
+from scratchlm.formats.mapped import take
 from scratchlm.formats.source import Source
 from scratchlm.model.config import ModelConfig
 from scratchlm.tokenizer.sentencepiece import from_model_file, of_pieces
@@ -171,11 +172,11 @@ def _reader(
 
     def read() -> Tensor:
         if piece.quantised:
-            whole = np.frombuffer(content, "<i1", n, piece.start).reshape(-1, group)
-            scales = np.frombuffer(content, "<f4", n // group, piece.start + n)
+            whole = take(content, piece.start, n).view("<i1").reshape(-1, group)
+            scales = take(content, piece.start + n, 4 * (n // group)).view("<f4")
             numbers = whole.astype(np.float32) * scales[:, None]
         else:
-            numbers = np.frombuffer(content, "<f4", n, piece.start).copy()
+            numbers = take(content, piece.start, 4 * n).view("<f4")
         weight = torch.from_numpy(numbers.reshape(piece.shape))
         return interleave(config, piece.ours, weight, undo=True)
 

@@ -70,6 +70,10 @@ def by_rows(
     unused   names that hold no parameter
     raises   CheckpointError listing what is missing, what nothing takes, and what has another shape
     """
+    if config.n_layers > len(stored.names):  # before a model of so many is made
+        raise CheckpointError(
+            f"{where} holds {len(stored.names)} weights, too few for {config.n_layers} layers."
+        )
     with torch.device("meta"):
         model = Transformer(config)
     shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}

@@ -19,17 +19,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from scratchlm.base.errors import CheckpointError
+from scratchlm.formats.mapped import take
 
 _MOST_PICKLE_BYTES = 64 << 20  # tables of a model with 100,000 tensors have under 30 MB
 _MOST_ARGUMENTS = 16  # those that make a tensor are 7
 _MOST_DIMENSIONS = 8
 _MOST_NUMBERS = 2**60
 _LOCAL_HEADER = 30  # bytes of a zip entry's, without its name and extra field
+_LITTLE = b"little"
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {
     "FloatStorage": torch.float32,
@@ -127,10 +128,9 @@ def _zipped(file: IO[bytes], content: mmap.mmap, where: str) -> Any:
                 "its table of tensors is compressed, which torch.save never does."
             )
         root = tables[0].filename.removesuffix("data.pkl")
-        if f"{root}byteorder" in entries:
-            with archive.open(f"{root}byteorder") as order:
-                if order.read(8) != b"little":
-                    raise CheckpointError("it was written on a big-endian machine, or is damaged.")
+        order = entries.get(f"{root}byteorder")
+        if order and (order.file_size != len(_LITTLE) or archive.read(order) != _LITTLE):
+            raise CheckpointError("it was written on a big-endian machine, or is damaged.")
         table = archive.read(tables[0])
 
     def place(key: str, n_bytes: int) -> int:
@@ -330,8 +330,7 @@ def _lazy(
         start, n_bytes = storage.place() + offset * size, (last + 1 - offset) * size
         if start + n_bytes > len(storage.content):
             raise CheckpointError(f"{storage.where} is cut short: copy it again.")
-        raw = np.frombuffer(storage.content, np.uint8, n_bytes, start)
-        flat = torch.from_numpy(raw.copy()).view(storage.dtype)
+        flat = torch.from_numpy(take(storage.content, start, n_bytes)).view(storage.dtype)
         return flat.as_strided(shape, stride)
 
     return Lazy(shape, storage.dtype, read)
@@ -366,6 +365,8 @@ def read_pickle(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read: {bad.strerror or bad}.") from None
     try:
         return _Unpickler(BytesIO(content)).load()
+    except CheckpointError as bad:
+        raise CheckpointError(f"{path}: {bad}") from None
     except Exception as bad:  # as above
         raise CheckpointError(
             f"{path} is no pickle, or is damaged ({type(bad).__name__}: {str(bad)[:100]})."

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from scratchlm.model.config import ModelConfig
 
-
 # Rows of an expert are filled up to a multiple of this: oneDNN compiles and keeps a product for
 # each number of rows that it meets, and thousands of numbers took a gigabyte (measured).
 TILE = 64

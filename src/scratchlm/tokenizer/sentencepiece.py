@@ -18,6 +18,7 @@ from scratchlm.tokenizer.sentencepiece_file import (
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 _MAX_FILE_BYTES = 64_000_000
+_MAX_PIECE = 1024  # characters; each is a place to cut, and cuts of a million take minutes
 
 
 def from_model_file(path: Path | str, *, begins: bool = False) -> Tokenizer:
@@ -37,7 +38,11 @@ def from_model_file(path: Path | str, *, begins: bool = False) -> Tokenizer:
 
 def from_model(content: bytes, source: str, *, begins: bool = False) -> Tokenizer:
     """Make a tokenizer of the bytes of a `.model` file; `source` is its name for messages."""
-    return of_pieces(parse_model(content, source), {"tokenizer.model": content}, begins=begins)
+    model = parse_model(content, source)
+    try:
+        return of_pieces(model, {"tokenizer.model": content}, begins=begins)
+    except CheckpointError as bad:
+        raise CheckpointError(f"{source}: {bad}") from None
 
 
 def of_pieces(
@@ -67,6 +72,8 @@ def _bpe(model: Model) -> Part:
     SentencePiece merges the pair whose result has the best score, so the merges are ranked by
     the score of what they make.
     """
+    if max(len(piece.text) for piece in model.pieces) > _MAX_PIECE:
+        raise CheckpointError(f"a piece of it has over {_MAX_PIECE} characters: it was damaged.")
     text = {piece.text for piece in model.pieces if piece.type in (NORMAL, USER_DEFINED)}
     ranked = sorted((p for p in model.pieces if p.type == NORMAL), key=lambda p: -p.score)
     merges = [
