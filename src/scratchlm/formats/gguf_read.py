@@ -123,13 +123,9 @@ def _config(file: GGUF, family: str, architecture: Architecture) -> ModelConfig:
 
 def _is_tied(file: GGUF) -> bool:
     """Whether there is no head of its own; older tools wrote the embedding twice."""
-    head = file.tensors.get("output.weight")
-    table = file.tensors["token_embd.weight"]
-    if head is None:
+    if "output.weight" not in file.tensors:
         return True
-    if (head.type, head.shape) != (table.type, table.shape):
-        return False
-    return torch.equal(file.read("output.weight"), file.read("token_embd.weight"))
+    return file.is_same("output.weight", "token_embd.weight")
 
 
 def _scaling(file: GGUF, config: ModelConfig, name: str) -> RopeScaling:

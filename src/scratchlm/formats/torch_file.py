@@ -63,11 +63,13 @@ class Lazy:
     """A tensor that is still in the file.
 
     read    makes it: a copy
+    place   tensors of one place are one tensor; None: nobody knows
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     read: Callable[[], Tensor]
+    place: Any = None
 
 
 @dataclass(frozen=True)
@@ -333,7 +335,7 @@ def _lazy(
         flat = torch.from_numpy(take(storage.content, start, n_bytes)).view(storage.dtype)
         return flat.as_strided(shape, stride)
 
-    return Lazy(shape, storage.dtype, read)
+    return Lazy(shape, storage.dtype, read, place=(id(storage), offset, shape, stride))
 
 
 def _data(data: Any, *_rest: Any) -> Any:

@@ -190,6 +190,8 @@ def _nanogpt(
 
 
 def _equal(head: Lazy, table: Lazy) -> bool:
+    if head.place is not None and head.place == table.place:
+        return True
     return head.shape == table.shape and torch.equal(head.read(), table.read())
 
 
