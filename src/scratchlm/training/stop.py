@@ -68,12 +68,15 @@ def stop_signals() -> Iterator[StopSignal]:
             signal.signal(number, handler)
 
 
+# What CUDA, PyTorch on a CPU, and oneDNN say; the last where it has no room to compile a product.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "could not create a primitive")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device, or the machine, has no memory left."""
     text = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in text or "can't allocate memory" in text)
+        isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
     )
 
 
