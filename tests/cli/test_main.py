@@ -147,6 +147,23 @@ def test_an_interrupt_is_one_line(failing, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_sigterm_ends_it_as_an_error_does(monkeypatch):
+    before, tidied = signal.getsignal(signal.SIGTERM), []
+
+    def work(_words):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            tidied.append(True)
+
+    monkeypatch.setattr("scratchlm.cli.main.run", work)
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect"])
+    assert ended.value.code == 143
+    assert tidied
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_wrong_option_ends_with_2():
     answer = program("tokenizer", "decode", "x", "--skip-specail")
     assert answer.returncode == 2

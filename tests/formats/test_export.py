@@ -171,6 +171,13 @@ def test_llama2c_says_the_same(kind, tied, save, tmp_path):
         torch.testing.assert_close(load_model(again)(tokens), load_model(folder)(tokens))
 
 
+@pytest.mark.parametrize("to", ["llama2c", "ollama"])
+def test_what_was_exported_is_imported_by_its_folder(to, save, tmp_path):
+    folder = save("sentencepiece-bpe", family="llama")
+    out = export_model(folder, tmp_path / "out", to=to).out
+    assert import_model(out, tmp_path / "again").has_tokenizer
+
+
 def test_llama2c_refuses_what_run_c_does_not_compute(save, tmp_path):
     with pytest.raises(ConfigError, match=r"model\.family = qwen3, not llama"):
         export_model(save("sentencepiece-bpe"), tmp_path / "out", to="llama2c")

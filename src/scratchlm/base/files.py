@@ -163,6 +163,52 @@ def _verify(folder: Path, files: dict[str, Any], error: type[Exception]) -> None
             raise error(f"{path} does not match its SHA-256: it was damaged or edited.")
 
 
+def check_new_folder(folder: Path, mark: str, *, overwrite: bool) -> None:
+    """Refuse a place where a folder of ours cannot be put, before any work is done.
+
+    mark     the file that a folder of this kind has: others are never replaced
+    raises   ConfigError for a file, for a folder that is not ours or holds what we did not write,
+             and for one of ours unless `overwrite`; likewise where nothing can be written
+    """
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file, and a folder is to be written. Name another.")
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if there and mark not in there:
+        raise ConfigError(f"{folder} holds something else, so it is not replaced. Name another.")
+    if there and not overwrite:
+        raise ConfigError(
+            f"{folder} exists. Name another, or give --overwrite (in Python, overwrite=True)."
+        )
+    make_parent(folder)
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder that a file or folder is to be put in.
+
+    raises   ConfigError where that cannot be
+    """
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as bad:
+        raise ConfigError(
+            f"{path} cannot be written ({bad.strerror}). Name another place."
+        ) from None
+
+
+def check_room(path: Path, n_bytes: int) -> None:
+    """Refuse a place on a disk that has less room than so many bytes.
+
+    path     what is to be written; its folder exists
+    raises   ConfigError
+    """
+    free = shutil.disk_usage(path.absolute().parent).free
+    if n_bytes > free:
+        raise ConfigError(
+            f"{path} will have {n_bytes / 1e6:,.0f} MB, and its disk has {free / 1e6:,.0f} MB "
+            "left. Free space, or name another disk."
+        )
+
+
 def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write into a new folder beside `folder`, then put it in its place.
 
@@ -170,6 +216,8 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     the new one, never a half-written one. Between two renames no folder has the name: readers find
     the old one by `surviving`, and the next call puts it back.
     """
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file, and a folder is to be written. Name another.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     restore_folder(folder)
     partial, retired = beside(folder, "partial"), beside(folder, "retired")

@@ -93,8 +93,11 @@ def _speed(rate: float, unit: str) -> str:
 
 
 def _amount(amount: float, unit: str) -> str:
-    if unit != "B":
-        return f"{amount:,.0f} {unit}"
+    return in_bytes(amount) if unit == "B" else f"{amount:,.0f} {unit}"
+
+
+def in_bytes(amount: float) -> str:
+    """A number of bytes as people read it: 24.1 MB."""
     for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if amount >= size:
             return f"{amount / size:.1f} {prefix}B"

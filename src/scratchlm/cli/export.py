@@ -6,8 +6,15 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from scratchlm.base.log import say
+from scratchlm.base.progress import in_bytes
 from scratchlm.cli.command import Command
 from scratchlm.recipes.export_model import Kind, Target, export_model
+
+NEXT = {
+    "gguf": "try it: llama-cli -m {out}",
+    "ollama": "try it: ollama create NAME -f {out}/Modelfile",
+    "llama2c": "try it: ./run {out}/model.bin -z {out}/tokenizer.bin",
+}
 
 
 @dataclass(frozen=True)
@@ -19,8 +26,8 @@ class Export(Command):
     --to llama2c  a folder with model.bin and tokenizer.bin, for run.c (f32) and runq.c (q8_0)
 
     The file is read back: its numbers, the ids of a text in English, Chinese, code and emoji, the
-    logits of that text, and 64 tokens that the model writes. Where the package llama-cpp-python is
-    installed, llama.cpp is asked as well. What differs is not kept.
+    logits of that text, and, of f32, f16 and bf16, 64 tokens that the model writes. Where the
+    package llama-cpp-python is installed, llama.cpp is asked as well. What differs is not kept.
 
     Examples:
       scratchlm export runs/quickstart --to gguf
@@ -30,7 +37,9 @@ class Export(Command):
 
     model: Positional[str]  # the folder of a model or a run, or whatever import takes
     to: Target = "gguf"  # for which program
-    type: Kind | None = None  # of numbers; none: f16, or bf16 where the model is; llama2c: f32
+    type: Kind | None = (
+        None  # of numbers; none: f16, or bf16 where the model is; llama2c: f32, or q8_0
+    )
     out: Path | None = None  # the .gguf file, or the folder; none: beside the model
     name: str | None = None  # of the model, for those who list it; none: that of its folder
     overwrite: bool = False  # replace an older export of that name
@@ -47,5 +56,5 @@ class Export(Command):
         )
         for line in result.proof.lines():
             say(line)
-        say(f"{result.n_bytes / 1e6:,.1f} MB as {result.kind}")
+        say(f"{in_bytes(result.n_bytes)} as {result.kind}; {NEXT[self.to].format(out=result.out)}")
         print(result.out)

@@ -1,11 +1,12 @@
 """`import` and `inspect`: models of other programs."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import Positional
 
+from scratchlm.base.progress import in_bytes
 from scratchlm.cli.command import Command
 from scratchlm.recipes.import_model import Dtype, import_model
 from scratchlm.recipes.inspect import ModelFacts, inspect
@@ -29,9 +30,11 @@ class Import(Command):
 
     source: Positional[str]  # a file or folder, hf:OWNER/NAME, gpt2
     out: Positional[Path]  # the model folder to write
-    tokenizer: Path | None = None  # tokenizer.json, .bin, .model or meta.pkl, where it lies apart
+    tokenizer: str | None = (
+        None  # instead of its own: a folder, tokenizer.json, .bin, .model, meta.pkl, gpt2
+    )
     dtype: Dtype = "auto"  # of the weights; auto: as stored, float32 where they were quantised
-    overwrite: bool = False  # replace a model folder that is there
+    overwrite: bool = False  # replace a model folder that is there, never anything else
 
     def run(self) -> None:
         """Import, and print the folder's path."""
@@ -80,7 +83,7 @@ def rows(facts: ModelFacts) -> list[tuple[str, str]]:
     if c.rope_scaling.kind != "none":
         context += f", stretched {c.rope_scaling.factor:g} times ({c.rope_scaling.kind})"
     parts = ", ".join(f"{name} {n:,}" for name, n in facts.parameters.items() if n)
-    memory = ", ".join(f"{n / 1e6:,.0f} MB in {dtype}" for dtype, n in facts.memory.items())
+    memory = ", ".join(f"{in_bytes(n)} in {dtype}" for dtype, n in facts.memory.items())
     lines = [
         ("model", str(facts.path)),
         ("format", facts.format),
@@ -89,7 +92,7 @@ def rows(facts: ModelFacts) -> list[tuple[str, str]]:
         ("context", context),
         ("vocabulary", f"{c.vocab_size:,} ids, head {'tied' if c.tie_embeddings else 'apart'}"),
         ("parameters", f"{facts.total:,}: {parts}"),
-        ("stored", f"{facts.stored}, {facts.n_bytes / 1e6:,.1f} MB"),
+        ("stored", f"{facts.stored}, {in_bytes(facts.n_bytes)}"),
         ("memory", f"{memory}; {facts.cache:,} bytes for each token of context"),
         ("tokenizer", facts.tokenizer or "none"),
         ("chats", "have a template" if facts.template else "have no template"),
@@ -97,5 +100,13 @@ def rows(facts: ModelFacts) -> list[tuple[str, str]]:
     if facts.active != facts.total:
         lines.insert(7, ("active", f"{facts.active:,} for each token"))
     if facts.origin:
-        lines.append(("origin", json.dumps(facts.origin, ensure_ascii=False)))
+        lines += [("origin", f"{name}: {value}") for name, value in _flat(facts.origin)]
     return lines
+
+
+def _flat(facts: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The facts of a table and of the tables in it."""
+    found: list[tuple[str, Any]] = []
+    for name, value in facts.items():
+        found += _flat(value) if isinstance(value, dict) else [(name, value)]
+    return found

@@ -1,13 +1,16 @@
 """`scratchlm VERB ...`: one table of verbs, each imported only when it is called.
 
 Exit status: 0 done; 2 something that the user can mend; 130 interrupted, also when the run was
-saved; 141 whoever read our output has left. Anything else is a bug of ours and shows its traceback.
+saved; 141 whoever read our output has left; 143 ended by SIGTERM. Anything else is a bug of ours
+and shows its traceback.
 """
 
+import errno
 import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +23,8 @@ from scratchlm.base.log import show_log
 
 if TYPE_CHECKING:
     from scratchlm.cli.command import Command
+
+TERMINATED = 143  # exit status after SIGTERM, as shells have it
 
 # verb -> (its Command, one line of help), in the order of the path from a text to a chat
 VERBS = {
@@ -49,7 +54,8 @@ def main(words: list[str] | None = None) -> int:
     speak_utf8()
     show_log()
     try:
-        status = run(words)
+        with tidying_up():
+            status = run(words)
         sys.stdout.flush()  # here a reader who left can still be answered
         return status
     except KeyboardInterrupt:
@@ -71,6 +77,8 @@ def reason(error: UserError | OSError) -> str:
     """What an error says; the system's errors begin with the file, as ours do."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full. Free space, or write to another one."
     return str(error)
 
 
@@ -122,6 +130,19 @@ def leaving_at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def tidying_up() -> Iterator[None]:
+    """Let SIGTERM end the process as an error does, so that nothing half-written stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def find_verb(words: list[str]) -> str:

@@ -195,7 +195,7 @@ def _gpt2_file(source: str, name: str) -> RemoteFile:
 
 def _address(variable: str, url: str) -> str:
     if not re.fullmatch(_URL, url, re.ASCII):
-        raise ConfigError(f"{variable} = {url!r} is no address: it begins with https://")
+        raise ConfigError(f"{variable} = {url!r} is no address. Write it as https://HOST/PATH.")
     return url.rstrip("/")
 
 
@@ -277,7 +277,8 @@ def _patiently(
             left, furthest = pauses, done()
         if not left or not isinstance(error, _Passing):
             raise error
-        say(f"{error} Doing so by itself in {left[0]} s.")
+        again = "no answer yet, once more" if len(left) < len(pauses) else f"{error} Once more"
+        say(f"{again} in {left[0]} s.")
         time.sleep(left[0])
         left = left[1:]
 

@@ -25,7 +25,7 @@ from scratchlm.formats.gguf_names import interleave
 from scratchlm.formats.mapped import take
 from scratchlm.formats.source import Source
 from scratchlm.model.config import ModelConfig
-from scratchlm.tokenizer.sentencepiece import from_model_file, of_pieces
+from scratchlm.tokenizer.sentencepiece import of_pieces
 from scratchlm.tokenizer.sentencepiece_file import BYTE, CONTROL, NORMAL, UNKNOWN, Model, Piece
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
@@ -54,20 +54,19 @@ class StoredTensor:
 
 
 @contextmanager
-def open_source(path: Path, tokenizer: Path | None = None) -> Iterator[Source]:
-    """Open a model.bin as a source.
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a model.bin as a source; a tokenizer.bin beside it is its tokenizer.
 
-    tokenizer   its tokenizer.bin, or a SentencePiece .model; None: a tokenizer.bin beside it
-    raises      CheckpointError for a file that is damaged or no model.bin
+    raises   CheckpointError for a file that is damaged or no model.bin
     """
     with path.open("rb") as file:
         if path.stat().st_size < 4 * len(SIZES):
             raise CheckpointError(f"{path} is too short for a llama2.c model.")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            yield _source(content, path, tokenizer)
+            yield _source(content, path)
 
 
-def _source(content: mmap.mmap, path: Path, tokenizer: Path | None) -> Source:
+def _source(content: mmap.mmap, path: Path) -> Source:
     magic, version = struct.unpack_from("<Ii", content)
     if magic != MAGIC:
         version, sizes, start, group = 0, [*struct.unpack_from("<7i", content)], ZERO_HEADER, 0
@@ -94,10 +93,7 @@ def _source(content: mmap.mmap, path: Path, tokenizer: Path | None) -> Source:
             f"{path} is cut short, too long, or no llama2.c model: it should have {end:,} bytes, "
             f"and has {len(content):,}."
         )
-    beside = tokenizer or path.with_name("tokenizer.bin")
-    known = None
-    if tokenizer or beside.is_file():
-        known = _tokenizer_reader(beside, config.vocab_size)
+    words = path.with_name("tokenizer.bin")
     return Source(
         format=f"llama2.c, version {version}",
         config=config,
@@ -107,14 +103,16 @@ def _source(content: mmap.mmap, path: Path, tokenizer: Path | None) -> Source:
         stored="int8 in groups" if group else "float32",
         dtype=torch.float32,
         n_bytes=end - start,
-        tokenizer=known,
+        tokenizer=partial(read_tokenizer, words, config.vocab_size) if words.is_file() else None,
     )
 
 
 def _config(sizes: list[int], tied: bool, path: Path) -> ModelConfig:
     named = dict(zip(SIZES, sizes, strict=True))
     if not all(0 < n < 2**24 for n in named.values()) or named["n_layers"] > _MOST_LAYERS:
-        raise CheckpointError(f"{path} is no llama2.c model: its sizes are {tuple(sizes)}.")
+        raise CheckpointError(
+            f"{path} is no llama2.c model: it does not begin with the sizes of one."
+        )
     try:
         return ModelConfig(
             family="llama",
@@ -181,12 +179,6 @@ def _reader(
         return interleave(config, piece.ours, weight, undo=True)
 
     return read
-
-
-def _tokenizer_reader(path: Path, vocab_size: int) -> Callable[[], Tokenizer]:
-    if path.suffix == ".model":
-        return partial(from_model_file, path, begins=True)
-    return partial(read_tokenizer, path, vocab_size)
 
 
 def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:

@@ -74,9 +74,7 @@ def by_rows(
         raise CheckpointError(
             f"{where} holds {len(stored.names)} weights, too few for {config.n_layers} layers."
         )
-    with torch.device("meta"):
-        model = Transformer(config)
-    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    shapes = shapes_of(config)
     filled = {row.ours: row for row in _numbered(config, rows) if row.ours in shapes}
     present = set(stored.names)
     missing = sorted(
@@ -110,6 +108,13 @@ def by_rows(
         return read
 
     return {name: reader(filled[name]) for name in shapes}
+
+
+def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter; a tied head is left out."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    return {name: tuple(weight.shape) for name, weight in model.named_parameters()}
 
 
 def model_of(source: Source) -> Transformer:

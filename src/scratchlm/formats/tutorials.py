@@ -19,14 +19,11 @@ from torch import Tensor
 from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.checkpoint.families import NAMES, Row
 from scratchlm.checkpoint.rope_names import is_positive
-from scratchlm.checkpoint.weights import read_table
-from scratchlm.formats import llama2c
 from scratchlm.formats.gguf_names import interleave
+from scratchlm.formats.given_tokenizer import read_given
 from scratchlm.formats.source import Source, by_rows
-from scratchlm.formats.torch_file import Lazy, Record, check_weights, open_torch, read_pickle
+from scratchlm.formats.torch_file import Lazy, Record, check_weights, open_torch
 from scratchlm.model.config import ModelConfig
-from scratchlm.tokenizer.compose import compose_characters
-from scratchlm.tokenizer.sentencepiece import from_model_file
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 _MOST_LAYERS = 2**12
@@ -95,12 +92,10 @@ class _Weights:
 
 
 @contextmanager
-def open_source(path: Path, tokenizer: Path | None = None) -> Iterator[Source]:
-    """Open a checkpoint of nanoGPT, one of its kin, or llama2.c.
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a checkpoint of nanoGPT, one of its kin, or llama2.c; its tokenizer may lie beside it.
 
-    tokenizer   nanoGPT's meta.pkl, a tokenizer.json, or llama2.c's tokenizer.bin or .model; None:
-                one beside it
-    raises      CheckpointError for a damaged file, or one of another program
+    raises   CheckpointError for a damaged file, or one of another program
     """
     with open_torch(path) as found:
         sizes = _fields(found, ("model_args", "config", "model_config", "gpt_config"))
@@ -111,7 +106,9 @@ def open_source(path: Path, tokenizer: Path | None = None) -> Iterator[Source]:
                 "config."
             )
         if not state:
-            raise CheckpointError(f"{path} has no weights under the name model.")
+            raise CheckpointError(
+                f"{path} has no weights under the name model. Nothing that is in it was run."
+            )
         tensors = {
             name.removeprefix(_COMPILED): weight
             for name, weight in check_weights(state, f"{path}, model").items()
@@ -120,9 +117,9 @@ def open_source(path: Path, tokenizer: Path | None = None) -> Iterator[Source]:
         if wrong := [name for name, w in tensors.items() if not w.dtype.is_floating_point]:
             raise CheckpointError(f"{path}: {wrong[0]} holds whole numbers: it was damaged.")
         if "tok_embeddings.weight" in tensors:
-            yield _llama2c(path, sizes, tensors, tokenizer)
+            yield _llama2c(path, sizes, tensors)
         else:
-            yield _nanogpt(path, sizes, tensors, tokenizer)
+            yield _nanogpt(path, sizes, tensors)
 
 
 def _fields(found: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
@@ -159,9 +156,7 @@ def _config(path: Path, **sizes: Any) -> ModelConfig:
         raise CheckpointError(f"{path} describes an impossible model: {bad}") from None
 
 
-def _nanogpt(
-    path: Path, sizes: dict[str, Any], tensors: dict[str, Lazy], tokenizer: Path | None
-) -> Source:
+def _nanogpt(path: Path, sizes: dict[str, Any], tensors: dict[str, Lazy]) -> Source:
     if not any(name.startswith(_GPT) for name in tensors):
         tensors = {n if n == _HEAD else f"{_GPT}{n}": weight for n, weight in tensors.items()}
     head, table = tensors.get(_HEAD), tensors.get(f"{_GPT}wte.weight")
@@ -185,7 +180,7 @@ def _nanogpt(
         stored=_stored(tensors),
         dtype=_dtype(tensors),
         n_bytes=weights.n_bytes(),
-        tokenizer=_beside(path, tokenizer),
+        tokenizer=_beside(path, ("meta.pkl", "tokenizer.json"), config),
     )
 
 
@@ -195,26 +190,12 @@ def _equal(head: Lazy, table: Lazy) -> bool:
     return head.shape == table.shape and torch.equal(head.read(), table.read())
 
 
-def _beside(path: Path, given: Path | None) -> Callable[[], Tokenizer] | None:
-    """What reads the tokenizer of a nanoGPT: the one given, or one that lies beside it."""
-    files = [given] if given else [path.with_name(n) for n in ("meta.pkl", "tokenizer.json")]
-    for file in files:
-        if file.is_file() or given:
-            return partial(read_meta if file.suffix == ".pkl" else _read_json, file)
-    return None
-
-
-def _read_json(path: Path) -> Tokenizer:
-    """A tokenizer.json of the tokenizers library, or a table of characters."""
-    found = read_table(path)
-    for name in ("stoi", "char_to_id", "vocab"):
-        ids = found.get(name)
-        if isinstance(ids, dict) and "model" not in found and "merges" not in found:
-            letters = {i: letter for letter, i in ids.items() if isinstance(i, int)}
-            if len(letters) < len(ids):
-                raise CheckpointError(f"{path}: characters of {name} share an id, or have none.")
-            return _of_letters(letters, path, name)
-    return Tokenizer.load(path)
+def _beside(
+    path: Path, names: tuple[str, ...], config: ModelConfig
+) -> Callable[[], Tokenizer] | None:
+    """What reads the tokenizer that lies beside a checkpoint."""
+    files = [path.with_name(name) for name in names]
+    return next((partial(read_given, f, config) for f in files if f.is_file()), None)
 
 
 def _zero_biases(config: ModelConfig, tensors: dict[str, Lazy]) -> dict[str, Lazy]:
@@ -232,9 +213,7 @@ def _zero_biases(config: ModelConfig, tensors: dict[str, Lazy]) -> dict[str, Laz
     return found
 
 
-def _llama2c(
-    path: Path, sizes: dict[str, Any], tensors: dict[str, Lazy], tokenizer: Path | None
-) -> Source:
+def _llama2c(path: Path, sizes: dict[str, Any], tensors: dict[str, Lazy]) -> Source:
     first = tensors.get("layers.0.feed_forward.w1.weight")
     if first is None or len(first.shape) != 2:
         raise CheckpointError(f"{path} is no checkpoint of nanoGPT or llama2.c.")
@@ -251,7 +230,6 @@ def _llama2c(
         **_sizes(path, sizes, _LLAMA2C_SIZES),
     )
     weights = _Weights(tensors)
-    beside = tokenizer or path.with_name("tokenizer.model")
     return Source(
         format="llama2.c checkpoint",
         config=config,
@@ -265,39 +243,8 @@ def _llama2c(
         stored=_stored(tensors),
         dtype=_dtype(tensors),
         n_bytes=weights.n_bytes(),
-        tokenizer=_sentencepiece(beside, config) if tokenizer or beside.is_file() else None,
+        tokenizer=_beside(path, ("tokenizer.model", "tokenizer.bin"), config),
     )
-
-
-def _sentencepiece(path: Path, config: ModelConfig) -> Callable[[], Tokenizer]:
-    if path.suffix == ".bin":
-        return partial(llama2c.read_tokenizer, path, config.vocab_size)
-    return partial(from_model_file, path, begins=True)
-
-
-def read_meta(path: Path) -> Tokenizer:
-    """The characters of nanoGPT's meta.pkl.
-
-    raises   CheckpointError for a file that is missing, damaged, or another pickle
-    """
-    found = read_pickle(path)
-    letters = found.get("itos") if isinstance(found, dict) else None
-    return _of_letters(letters, path, "itos")
-
-
-def _of_letters(letters: Any, path: Path, name: str) -> Tokenizer:
-    """A tokenizer of the characters that ids stand for."""
-    if not isinstance(letters, dict) or set(letters) != set(range(len(letters))):
-        raise CheckpointError(f"{path} holds no characters by id ({name}).")
-    characters = [letters[i] for i in range(len(letters))]
-    if not all(isinstance(c, str) and len(c) == 1 for c in characters):
-        raise CheckpointError(f"{path}: {name} does not hold single characters.")
-    if len(set(characters)) < len(characters):
-        raise CheckpointError(f"{path}: a character stands twice in {name}.")
-    try:
-        return compose_characters(characters, {})
-    except CheckpointError as bad:  # half a surrogate pair
-        raise CheckpointError(f"{path}: {bad}") from None
 
 
 def _dtype(tensors: dict[str, Lazy]) -> torch.dtype:

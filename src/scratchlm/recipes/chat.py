@@ -142,10 +142,14 @@ class Session:
         if not path:
             raise ConfigError("/save needs the name of a file: /save story.txt")
         try:
-            write_text(Path(path), self.text)
+            write_text(Path(path), self.written())
         except OSError as error:
             raise DataError(f"{path} cannot be written: {error.strerror}.") from None
-        print(f"saved {len(self.text)} characters to {path}")
+        print(f"saved {len(self.written())} characters to {path}")
+
+    def written(self) -> str:
+        """The text so far."""
+        return self.text
 
     def go_on(self, line: str) -> None:
         """Put a line behind the text and let the model write; Ctrl-C ends its part."""
@@ -186,7 +190,8 @@ class Dialogue(Session):
         """What kind of model this is, and what it will therefore do."""
         return (
             "This model has a chat template: it answers. It sees the last "
-            f"{self.model.model.config.max_seq_len} tokens at most. /help lists the commands."
+            f"{self.model.model.config.max_seq_len} tokens at most. If it talks nonsense, try "
+            "/set temperature 0.2. /help lists the commands."
         )
 
     def reset(self) -> None:
@@ -205,12 +210,13 @@ class Dialogue(Session):
                     "or begin another. Leave it out."
                 )
         messages = [*self.messages, {"role": "user", "content": line}]
-        self.ids = self.template.encode(messages)
-        start = len(self.text) + len(line) + 1
-        self.text += f"{line}\n"
+        self.ids, self.text = self.template.encode(messages), ""
         self._write(Request(tuple(self.ids), self.sampling, ends=self._ends, window=True))
-        self.messages = [*messages, {"role": "assistant", "content": self.text[start:]}]
-        self.text += "\n"
+        self.messages = [*messages, {"role": "assistant", "content": self.text}]
+
+    def written(self) -> str:
+        """The conversation so far, each message behind its role."""
+        return "\n\n".join(f"{one['role']}: {one['content']}" for one in self.messages) + "\n"
 
 
 def parse(value: str) -> Any:

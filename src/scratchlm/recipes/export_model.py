@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+
 from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.base.files import (
     MANIFEST,
     beside,
+    check_new_folder,
+    check_room,
+    make_parent,
     read_manifest,
     replace_folder,
     sync_files,
@@ -21,13 +26,13 @@ from scratchlm.base.files import (
 from scratchlm.base.log import say
 from scratchlm.checkpoint.folder import FORMAT, VERSION, check_vocabulary
 from scratchlm.formats import gguf_read, gguf_write, llama2c_write
+from scratchlm.formats.download import is_remote
 from scratchlm.formats.gguf_tokens import token_fields
 from scratchlm.formats.modelfile import modelfile, pieces_of
 from scratchlm.formats.proof import TOLERANCES, Proof, Reference, compare, refer
 from scratchlm.formats.readers import Imported, Llama2c, LlamaCpp, has_llama_cpp
-from scratchlm.formats.source import Source, model_of
+from scratchlm.formats.source import Source, model_of, shapes_of
 from scratchlm.recipes.import_model import find_source, open_any
-from scratchlm.recipes.load import find_model
 from scratchlm.tokenizer.chat_template import ChatTemplate
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
@@ -35,6 +40,7 @@ Target = Literal["gguf", "llama2c", "ollama"]
 Kind = gguf_write.Kind
 
 _GGUF, _PROOF = "model.gguf", "proof.json"
+_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.125, "q4_0": 0.5625}  # of one number
 _LLAMA_CPP_MORE = 3e-2  # llama.cpp rounds what goes through the model too, not only its weights
 
 
@@ -74,7 +80,8 @@ def export_model(
     """Write a model for another program, read it back, and compare what the two say.
 
     model    a folder of a model or a run, or whatever `import_model` takes
-    out      a .gguf file; for llama2c and ollama a folder; None: beside the model
+    out      a .gguf file; for llama2c and ollama a folder; None: beside the model; of a download,
+             in the current folder
     kind     how numbers are stored; None: as float16, bfloat16 where the model is (gguf), float32
              (llama2c)
     name     of the model, for those who list it; None: that of its folder
@@ -83,20 +90,26 @@ def export_model(
     """
     if to not in get_args(Target):
         raise ConfigError(f"to = {to!r} is not one of {', '.join(get_args(Target))}.")
+    if kind is not None and kind not in _BYTES:
+        raise ConfigError(f"kind = {kind!r} is not one of {', '.join(_BYTES)}.")
     path = find_source(model)
-    if path.is_dir() and not (path / "hparams.json").is_file():
-        path = find_model(path)
-        if (path / MANIFEST).is_file():
-            read_manifest(path, FORMAT, VERSION)
+    if (path / MANIFEST).is_file():
+        read_manifest(path, FORMAT, VERSION)
     name = name or _name(path)
     with open_any(path) as source:
         if source.tokenizer is None:
-            raise ConfigError(f"{path} has no tokenizer, and its file would be of no use.")
+            raise ConfigError(
+                f"{path} has no tokenizer, and its file would be of no use. Import the model with "
+                "--tokenizer first."
+            )
         tokenizer = source.tokenizer()
         check_vocabulary(tokenizer, source.config)
         job = _Job(source, tokenizer, kind or _default_kind(source, to), name)
-        where = Path(out) if out else _default_place(path, to, job)
+        beside_it = Path() if is_remote(str(model)) else path.parent  # not in the cache
+        where = Path(out) if out else beside_it / _default_name(to, job)
         _check_place(where, to, overwrite)
+        n_numbers = sum(torch.Size(shape).numel() for shape in shapes_of(source.config).values())
+        check_room(where, int(_BYTES[job.kind] * n_numbers))
         return _WRITERS[to](job, where)
 
 
@@ -214,28 +227,28 @@ def _name(path: Path) -> str:
     return path.parent.name if path.name == "model" else path.stem if path.is_file() else path.name
 
 
-def _default_place(path: Path, to: Target, job: _Job) -> Path:
-    name = f"{job.name}-{job.kind}.gguf" if to == "gguf" else f"{job.name}-{to}"
-    return path.parent / name
+def _default_name(to: Target, job: _Job) -> str:
+    return f"{job.name}-{job.kind}.gguf" if to == "gguf" else f"{job.name}-{to}"
 
 
 def _check_place(out: Path, to: Target, overwrite: bool) -> None:
-    if to == "gguf" and out.suffix != ".gguf":
+    if to != "gguf":
+        check_new_folder(out, _PROOF, overwrite=overwrite)
+        return
+    if out.suffix != ".gguf":
         raise ConfigError(f"{out} does not end in .gguf, which programs look for. Name it so.")
-    if to == "gguf" and out.is_dir():
+    if out.is_dir():
         raise ConfigError(f"{out} is a folder. Name a file.")
-    if to != "gguf" and out.is_file():
-        raise ConfigError(f"{out} is a file, and {to} gets a folder. Name another.")
-    if out.is_dir() and any(out.iterdir()) and not (out / _PROOF).is_file():
-        raise ConfigError(f"{out} holds something else, so it is not replaced. Name another.")
-    if out.exists() and not overwrite and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"{out} exists. Name another, or give --overwrite.")
+    if out.exists() and not overwrite:
+        raise ConfigError(
+            f"{out} exists. Name another, or give --overwrite (in Python, overwrite=True)."
+        )
+    make_parent(out)
 
 
 @contextmanager
 def _partial(out: Path) -> Iterator[Path]:
     """A name for a file that gets its own when the block ends without an error."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = beside(out, "partial")
     try:
         yield partial

@@ -11,9 +11,17 @@ import torch
 from torch import Tensor
 
 from scratchlm.base.errors import CheckpointError, ConfigError
-from scratchlm.base.files import MANIFEST, replace_folder, write_manifest, write_text
+from scratchlm.base.files import (
+    MANIFEST,
+    check_new_folder,
+    check_room,
+    read_json,
+    replace_folder,
+    write_manifest,
+    write_text,
+)
 from scratchlm.base.log import say, warn
-from scratchlm.base.progress import Progress
+from scratchlm.base.progress import Progress, in_bytes
 from scratchlm.checkpoint.families import Row
 from scratchlm.checkpoint.folder import (
     CONFIG,
@@ -23,13 +31,15 @@ from scratchlm.checkpoint.folder import (
     check_vocabulary,
     write_description,
 )
-from scratchlm.checkpoint.names import weight_rows
+from scratchlm.checkpoint.names import listed, weight_rows
 from scratchlm.checkpoint.weights import WEIGHTS, write_weights
 from scratchlm.formats import gguf_read, hf_folder, llama2c, openai_gpt2, tutorials
 from scratchlm.formats.download import download, is_remote
 from scratchlm.formats.gguf_file import MAGIC
+from scratchlm.formats.given_tokenizer import read_given
 from scratchlm.formats.source import Source
 from scratchlm.model.transformer import Transformer
+from scratchlm.recipes.load import find_model
 from scratchlm.tokenizer.chat_template import TEMPLATE
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
@@ -42,12 +52,14 @@ class ImportResult:
 
     model     the folder
     n_bytes   of weights
+    dtype     that they were written in
     """
 
     model: Path
     format: str
     parameters: int
     n_bytes: int
+    dtype: str
     has_tokenizer: bool
 
 
@@ -62,46 +74,74 @@ def import_model(
     """Turn a model of another program into a model folder.
 
     source      a file or folder; "hf:OWNER/NAME" or "gpt2" to "gpt2-xl", which are downloaded
-    tokenizer   a tokenizer.json, tokenizer.bin or SentencePiece .model, where the source holds none
+    tokenizer   taken instead of the source's own: a folder or tokenizer.json, llama2.c's
+                tokenizer.bin, a SentencePiece .model, nanoGPT's meta.pkl, or "gpt2"
     dtype       of the weights; "auto" keeps what is stored, and makes blocks of few bits float32
     raises      CheckpointError for what is damaged, foreign, or does not fit together; ConfigError
                 for a folder that is there already
     """
-    out = Path(out)
-    if out.exists() and not overwrite and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"{out} exists. Name another folder, or give --overwrite.")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise ConfigError(f"{out} is no model folder, so it is not replaced. Name another.")
-    with open_any(find_source(source), Path(tokenizer) if tokenizer else None) as opened:
+    out, path = Path(out), find_source(source)
+    if out.exists() and path.exists() and out.samefile(path):
+        raise ConfigError(f"{out} is the model itself. Name another folder to write.")
+    check_new_folder(out, MANIFEST, overwrite=overwrite)
+    _check_all_ours(out)
+    with open_any(path, tokenizer) as opened:
         words = _tokenizer(opened)
         if words is not None:
             check_vocabulary(words, opened.config)
         result = _write(opened, words, out, dtype)
-    size = f"{result.parameters:,} parameters, {result.n_bytes / 1e6:,.1f} MB"
-    say(f"imported {result.format}: {size}")
+    said = f"{result.parameters:,} parameters, stored as {opened.stored}"
+    say(f"imported {result.format}: {said}; written as {result.dtype}, {in_bytes(result.n_bytes)}")
     return result
 
 
+def _check_all_ours(out: Path) -> None:
+    """Refuse to replace a model folder in which somebody has put files of their own."""
+    if not (out / MANIFEST).is_file():
+        return
+    manifest = read_json(out / MANIFEST, CheckpointError)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    ours = {MANIFEST, *(files if isinstance(files, dict) else ())}
+    if others := sorted(path.name for path in out.iterdir() if path.name not in ours):
+        raise ConfigError(
+            f"{out} holds {listed(others)}, which would go with the old model. Name another folder."
+        )
+
+
 def find_source(source: Path | str) -> Path:
-    """The file or folder that is meant; what has a name of the internet is downloaded."""
-    return download(str(source)) if is_remote(str(source)) else Path(source)
+    """The file or folder that is meant: downloaded, where it is a name of the internet.
+
+    Of a run it is its model; of what was exported for ollama or llama2.c, the file of weights.
+    """
+    if is_remote(str(source)):
+        return download(str(source))
+    if not str(source):
+        raise ConfigError("the source is empty: give the path of a model.")
+    path = Path(source)
+    if path.is_dir() and not (path / openai_gpt2.HPARAMS).is_file():
+        for name in ("model.gguf", "model.bin"):
+            if (path / name).is_file() and not (path / CONFIG).is_file():
+                return path / name
+        return find_model(path)
+    return path
 
 
 @contextmanager
-def open_any(path: Path, tokenizer: Path | None = None) -> Iterator[Source]:
+def open_any(path: Path, tokenizer: Path | str | None = None) -> Iterator[Source]:
     """Open whatever it is.
 
+    tokenizer   taken instead of its own
     raises   CheckpointError for what is missing, damaged, or of no known format
     """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist.")
-    with _opener(path, tokenizer) as source:
-        if tokenizer and source.tokenizer is None:
-            source = replace(source, tokenizer=partial(Tokenizer.load, tokenizer))
+    with _opener(path) as source:
+        if tokenizer:
+            source = replace(source, tokenizer=partial(read_given, tokenizer, source.config))
         yield source
 
 
-def _opener(path: Path, tokenizer: Path | None) -> AbstractContextManager[Source]:
+def _opener(path: Path) -> AbstractContextManager[Source]:
     if path.is_dir():
         if (path / openai_gpt2.HPARAMS).is_file():
             return nullcontext(openai_gpt2.open_source(path))
@@ -112,12 +152,14 @@ def _opener(path: Path, tokenizer: Path | None) -> AbstractContextManager[Source
         )
     with path.open("rb") as file:
         start = file.read(4)
+    if not start:
+        raise CheckpointError(f"{path} is empty.")
     if start == MAGIC:
         return gguf_read.open_source(path)
     if start[:2] in (b"PK", b"\x80\x02"):  # a zip archive, a pickle
-        return tutorials.open_source(path, tokenizer)
+        return tutorials.open_source(path)
     if path.suffix == ".bin":
-        return llama2c.open_source(path, tokenizer)
+        return llama2c.open_source(path)
     raise CheckpointError(
         f"{path} is of no format that this program reads: a GGUF file, a .pt of nanoGPT or "
         "llama2.c, llama2.c's model.bin, or a folder of OpenAI's GPT-2 or of the Hugging Face hub."
@@ -127,8 +169,8 @@ def _opener(path: Path, tokenizer: Path | None) -> AbstractContextManager[Source
 def _tokenizer(source: Source) -> Tokenizer | None:
     if source.tokenizer is None:
         warn(
-            "there is no tokenizer: the model can be trained on, but not written with. Give "
-            "--tokenizer."
+            "there is no tokenizer, so no text can be made with this model. Give --tokenizer "
+            "(in Python, tokenizer=...)."
         )
         return None
     return source.tokenizer()
@@ -146,7 +188,7 @@ def _write(source: Source, tokenizer: Tokenizer | None, out: Path, dtype: Dtype)
     def read(name: str) -> Tensor:
         nonlocal done
         rows = groups[name]
-        pieces = [source.weights[row.ours]().to(chosen) for row in rows]
+        pieces = [_read(source, row.ours, chosen) for row in rows]
         whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         done += whole.numel()
         shown.update(done * source.n_bytes // n_parameters)
@@ -160,10 +202,28 @@ def _write(source: Source, tokenizer: Tokenizer | None, out: Path, dtype: Dtype)
         facts = {"format": source.format, "stored": source.stored, **source.facts}
         write_manifest(folder, FORMAT, VERSION, imported=facts)
 
+    n_bytes = n_parameters * chosen.itemsize
+    check_room(out, n_bytes)
     with Progress("importing", source.n_bytes, unit="B") as shown:
         replace_folder(out, fill)
-    return ImportResult(
-        out, source.format, n_parameters, n_parameters * chosen.itemsize, tokenizer is not None
+    name = str(chosen).removeprefix("torch.")
+    return ImportResult(out, source.format, n_parameters, n_bytes, name, tokenizer is not None)
+
+
+def _read(source: Source, name: str, dtype: torch.dtype) -> Tensor:
+    """A weight, once it is known to be made of numbers.
+
+    raises   CheckpointError for NaN and infinity, in the file or by rounding to the dtype
+    """
+    stored = source.weights[name]()
+    weight = stored.to(dtype)
+    if torch.isfinite(weight).all():
+        return weight
+    if torch.isfinite(stored).all():
+        raise CheckpointError(f"{name} has numbers too large for {dtype}: give --dtype bfloat16.")
+    raise CheckpointError(
+        f"{name} is not made of numbers (NaN or infinity): the model is damaged, or its training "
+        "has failed."
     )
 
 

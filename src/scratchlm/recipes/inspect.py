@@ -12,7 +12,6 @@ from scratchlm.base.files import MANIFEST, read_json
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 from scratchlm.recipes.import_model import find_source, open_any
-from scratchlm.recipes.load import find_model
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,6 @@ def inspect(source: Path | str) -> ModelFacts:
     raises   CheckpointError for what is missing, damaged, or of no known format
     """
     path = find_source(source)
-    if path.is_dir() and not (path / "hparams.json").is_file():
-        path = find_model(path)
     with open_any(path) as opened:
         config = opened.config
         with torch.device("meta"):

@@ -97,9 +97,18 @@ def load(
     where, reason = choose_device(device)
     model = load_model(place, device=where, dtype=dtype)
     lay_out_for_decoding(model)
-    words = load_tokenizer(place, model.config) if tokenizer else None
+    words = _tokenizer(place, model) if tokenizer else None
     say(f"{place}: {model.n_parameters():,} parameters, on {where} ({reason}).")
     return LanguageModel(model, words, place)
+
+
+def _tokenizer(place: Path, model: Transformer) -> Tokenizer:
+    if not (place / "tokenizer.json").is_file():
+        raise CheckpointError(
+            f"{place} has no tokenizer.json, so no text can be made with it. Put it there, or "
+            "import the model once more with --tokenizer."
+        )
+    return load_tokenizer(place, model.config)
 
 
 def find_model(folder: Path) -> Path:
@@ -107,7 +116,8 @@ def find_model(folder: Path) -> Path:
     folder = surviving(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise CheckpointError(f"{folder} {what}. Give the folder of a model or of a run.")
+        cure = "; scratchlm import makes one of another program's file" * folder.exists()
+        raise CheckpointError(f"{folder} {what}. Give the folder of a model or of a run{cure}.")
     for place in (folder, surviving(folder / "model")):
         if (place / CONFIG).is_file():
             return place

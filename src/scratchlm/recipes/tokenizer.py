@@ -13,10 +13,9 @@ from scratchlm.tokenizer import compare as comparing
 from scratchlm.tokenizer import sentencepiece
 from scratchlm.tokenizer import train as training
 from scratchlm.tokenizer.config import TokenizerConfig
-from scratchlm.tokenizer.gpt2 import gpt2_tokenizer
+from scratchlm.tokenizer.gpt2 import GPT2, gpt2_tokenizer
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
-GPT2 = "gpt2"
 FILES = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tokenizer.vocab"}
 
 

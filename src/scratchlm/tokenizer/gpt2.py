@@ -11,6 +11,7 @@ from scratchlm.tokenizer.tokenizer import Tokenizer
 
 # vocab.bpe as OpenAI published it (github.com/openai/gpt-2, modified MIT licence)
 _MERGES_FILE = "gpt2_vocab.bpe.gz"
+GPT2 = "gpt2"  # what stands for it in place of a path
 
 
 @cache
