@@ -1,0 +1,98 @@
+"""Documents between two stages: files of JSON lines, compressed by zstd, whole or absent.
+
+    00000.jsonl.zst, 00001.jsonl.zst, ...    one object a line: id, text, source, meta
+
+The same documents give the same bytes on every machine with the same version of zstandard.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scratchlm.base.errors import DataError, MissingExtraError
+from scratchlm.base.files import write_whole
+from scratchlm.corpus.read import Document
+
+ENDING = ".jsonl.zst"
+_LEVEL = 3  # of zstd: 9 is a tenth smaller and four times slower
+_MOST_LINE = 1 << 28  # bytes, so that a wrong file cannot fill the memory
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def write_documents(path: Path) -> Iterator[Callable[[Document], int]]:
+    """Write a file of documents, which has its name when the block ends without an error.
+
+    Yields what writes one, and returns its bytes before compression. Half of a surrogate pair,
+    which no file can hold, becomes U+FFFD.
+    """
+    with (
+        write_whole(path) as file,
+        _zstd().ZstdCompressor(level=_LEVEL).stream_writer(file, closefd=False) as packed,
+    ):
+
+        def write(document: Document) -> int:
+            record = {
+                "id": document.id,
+                "text": document.text,
+                "source": document.source,
+                "meta": document.meta,
+            }
+            line = json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
+            try:
+                written = line.encode()
+            except UnicodeEncodeError:
+                written = _whole_characters(line).encode()
+            packed.write(written)
+            return len(written)
+
+        yield write
+
+
+def read_stored(path: Path) -> Iterator[Document]:
+    """The documents of a file, as a stream.
+
+    raises   DataError naming file and line for what is damaged, cut short or no document
+    """
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            record: Any = json.loads(line)
+            name, text, source, meta = (record[key] for key in ("id", "text", "source", "meta"))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise DataError(
+                f"{path}, line {number}, is no document: the file was damaged."
+            ) from None
+        if [type(one) for one in (name, text, source, meta)] != [str, str, str, dict]:
+            raise DataError(f"{path}, line {number}, is no document: the file was damaged.")
+        yield Document(name, text, source, meta, number=number)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    zstd = _zstd()
+    unpack = zstd.ZstdDecompressor().decompressobj()
+    rest = b""
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            try:
+                *whole, rest = (rest + unpack.decompress(chunk)).split(b"\n")
+            except zstd.ZstdError as bad:
+                raise DataError(f"{path} is damaged or no {ENDING} file ({bad}).") from None
+            yield from whole
+            if len(rest) > _MOST_LINE:
+                raise DataError(f"{path} has a line of over {_MOST_LINE >> 20} MB.")
+    if rest or not unpack.eof:
+        raise DataError(f"{path} is cut short. Make it again.")
+
+
+def _whole_characters(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _zstd() -> Any:
+    try:
+        import zstandard
+    except ModuleNotFoundError:
+        raise MissingExtraError("zstandard", "web", f"A file that ends in {ENDING}") from None
+    return zstandard

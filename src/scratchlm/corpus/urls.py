@@ -1,0 +1,399 @@
+"""Links that people found worth a vote, to pages worth fetching: OpenWebText's rules.
+
+The idea is WebText's (Radford et al. 2019, section 2.1): a link that got at least 3 karma on
+Reddit. Which hosts and endings are no text follows OpenWebText; they stand in `lists/`.
+"""
+
+import hashlib
+import ipaddress
+import re
+import time
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scratchlm.base.errors import DataError
+from scratchlm.base.files import write_whole
+from scratchlm.corpus.dumps import Reading, Submission, parse_submission, read_records
+
+_BATCH = 4096  # addresses that are looked up together
+_HASH = np.dtype("<u8")
+Hashes = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which submissions are kept; the lists of hosts and endings hold for all."""
+
+    min_score: int = 3  # votes for less votes against, at least (Radford et al. 2019)
+    years: tuple[int, int] | None = None  # first and last, both kept, UTC; None: all
+    allow_nsfw: bool = False  # keep what is marked as for adults
+    blocked_hosts: tuple[str, ...] = ()  # more hosts to leave out, lower case, subdomains too
+
+
+def reason_to_drop(submission: Submission, url: str | None, rules: Rules) -> str | None:
+    """Why a submission, `url` its canonical address, is left out, in a word; None: it is kept."""
+    return _fault_of_post(submission, rules) or _fault_of_url(submission.url, url, rules)
+
+
+def _fault_of_post(submission: Submission, rules: Rules) -> str | None:
+    if submission.is_self:
+        return "self post"
+    if submission.score is None or submission.score < rules.min_score:
+        return "score"
+    if rules.years is not None:
+        year = -1 if submission.created is None else time.gmtime(submission.created).tm_year
+        if not rules.years[0] <= year <= rules.years[1]:
+            return "year"
+    return "nsfw" if submission.over_18 and not rules.allow_nsfw else None
+
+
+def _fault_of_url(given: str, url: str | None, rules: Rules) -> str | None:
+    if url is None:
+        return "no host" if _URL.match(_cleaned(given)) else "not http"
+    host, _, rest = url.removeprefix("https://").partition("/")
+    host = host if host.endswith("]") else host.rpartition(":")[0] or host
+    if "." not in host and ":" not in host:  # a name of somebody's own network
+        return "no host"
+    for fault in ("media host", "shortener", "blocked host"):
+        if _is_below(host, _listed(fault.replace(" ", "_") + "s")):
+            return fault
+    if _is_below(host, rules.blocked_hosts):
+        return "blocked host"
+    file = rest.partition("?")[0].rpartition("/")[2]
+    _, dot, ending = file.rpartition(".")
+    return "extension" if dot and ending.lower() in _listed("extensions") else None
+
+
+@cache
+def _listed(name: str) -> frozenset[str]:
+    """The entries of `lists/NAME.txt`."""
+    path = Path(__file__).parent / "lists" / f"{name}.txt"
+    lines = path.read_text(encoding="ascii").splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+def _is_below(host: str, names: Container[str]) -> bool:
+    """Whether a host or a domain above it is among `names`."""
+    parts = host.split(".")
+    return any(".".join(parts[i:]) in names for i in range(len(parts)))
+
+
+_URL = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@\\]+)(?::([0-9]{0,5}))?")
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_BLANK = "".join(map(chr, range(33)))  # what browsers strip from both ends
+_BREAKS = str.maketrans("", "", "\t\r\n")  # and from the middle
+_PERCENT = re.compile("%([0-9A-Fa-f]{2})?")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]+")  # RFC 3986, sections 3.3 and 3.4
+_AMP = re.compile("&(?:amp;)+")  # Reddit's own escapes, some of them twice
+_ENTITY = re.compile("&(lt|gt|quot|#39);")
+_ENTITIES = {"lt": "<", "gt": ">", "quot": '"', "#39": "'"}
+
+
+def canonical(url: str) -> str | None:
+    """The form under which two addresses of one page are the same; None: not one to fetch.
+
+    returns  "https://host[:port]/path[?query]" in ASCII; what goes in again comes out unchanged.
+             None for other schemes, hosts that cannot be, and names and passwords in front of one
+
+    The steps of RFC 3986, section 6.2.2, and: http counts as https; "www." goes, since nearly every
+    site answers to both with one page, and what is fetched is the address as given; parameters of
+    `lists/tracking.txt` go; the order of the others stays, since some servers mind it.
+    """
+    match = _URL.fullmatch(_cleaned(url))
+    host = _canonical_host(match[2]) if match else None
+    if match is None or host is None:
+        return None
+    rest = _unescaped(_PERCENT.sub(_one_spelling, match[3])).partition("#")[0]
+    path, _, query = _FORBIDDEN.sub(_encoded, rest).partition("?")
+    query = "&".join(part for part in query.split("&") if part and not _tracks(part))
+    return f"https://{host}{_without_dots(path)}{'?' if query else ''}{query}"
+
+
+def _cleaned(url: str) -> str:
+    """Without what browsers take off."""
+    return url.translate(_BREAKS).strip(_BLANK)
+
+
+def _unescaped(url: str) -> str:
+    """Undo the HTML entities that dumps have; `html.unescape` would also take "&copy=1" for one."""
+    return _ENTITY.sub(lambda match: _ENTITIES[match[1]], _AMP.sub("&", url))
+
+
+def _one_spelling(match: re.Match[str]) -> str:
+    """%7e as "~", %2f as %2F, and a percent sign that begins nothing as %25."""
+    if match[1] is None:
+        return "%25"
+    char = chr(int(match[1], 16))
+    return char if char in _UNRESERVED else match[0].upper()
+
+
+def _encoded(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+
+
+def _tracks(part: str) -> bool:
+    name = part.partition("=")[0].lower()
+    return name in _listed("tracking") or name.startswith(_tracking_beginnings())
+
+
+@cache
+def _tracking_beginnings() -> tuple[str, ...]:
+    return tuple(name[:-1] for name in _listed("tracking") if name.endswith("*"))
+
+
+def _without_dots(path: str) -> str:
+    """Resolve "." and ".." (RFC 3986, section 5.2.4); an empty path is "/"."""
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments and segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+def _canonical_host(authority: str) -> str | None:
+    """Host and port; None for what is no host, or has a name or password in front."""
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None or len(authority) > 1000:  # IDNA's time grows with the square
+        return None
+    try:
+        if match[1].startswith("["):
+            ipaddress.IPv6Address(match[1][1:-1])  # its own spelling varies with Python's version
+            host = match[1].lower()
+        else:
+            host = _name(match[1])
+    except ValueError:  # UnicodeError is one
+        return None
+    port = int(match[2]) if match[2] else 443
+    if not 0 < port < 65536:
+        return None
+    # both defaults go, whatever the scheme, because the scheme is not compared
+    return host if port in (80, 443) else f"{host}:{port}"
+
+
+def _name(host: str) -> str:
+    """A host's name in lower case and ASCII (IDNA), or its address in four numbers."""
+    host = unquote(host, errors="strict")
+    if not host.isascii():
+        host = host.encode("idna").decode("ascii")
+    host = host.lower().removesuffix(".")
+    while host.startswith("www.") and "." in host[4:]:
+        host = host[4:]
+    if len(host) > 253 or not _HOST.fullmatch(host):  # RFC 1035, section 2.3.4
+        raise ValueError
+    if _NUMBER.fullmatch(host.rpartition(".")[2]):  # as browsers do: then it must be an address
+        return str(ipaddress.IPv4Address(host))
+    return host
+
+
+class UrlSet(AbstractContextManager["UrlSet"]):
+    """Which addresses were seen: exact, but for two that share a 64-bit hash (1 pair in 10^19).
+
+        with UrlSet(folder) as seen:
+            seen.add(["https://a.org/", "https://b.org/", "https://a.org/"])  # True True False
+
+    folder   where hashes go that memory cannot hold, made when there are any. Nobody else may
+             use it: what an earlier run left there is removed
+    memory   bytes, over and above the addresses of one call, and the pages of mapped files, which
+             the system takes back when it needs them
+    """
+
+    def __init__(self, folder: Path, memory: int = 1 << 28) -> None:
+        self.folder, self.memory = folder, memory
+        self._held: list[Hashes] = []  # in memory, longest first
+        self._spilled: list[tuple[Path, Hashes]] = []  # mapped files, longest first
+        self._n_files = 0
+        for path in folder.glob("seen-*.run"):
+            path.unlink()
+
+    def __exit__(self, *_: object) -> None:
+        """Forget everything and remove the files."""
+        self._held.clear()
+        while self._spilled:
+            self._spilled.pop()[0].unlink()
+
+    def _runs(self) -> list[Hashes]:
+        return [*(run for _, run in self._spilled), *self._held]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._runs()))
+
+    def add(self, urls: Sequence[str]) -> list[bool]:
+        """Add addresses; tells of each whether it was new, of equal ones only the first."""
+        if not urls:
+            return []
+        texts = (url.encode("utf-8", "surrogatepass") for url in urls)
+        digests = (hashlib.blake2b(text, digest_size=8).digest() for text in texts)
+        values, firsts = np.unique(np.frombuffer(b"".join(digests), _HASH), return_index=True)
+        is_new = np.ones(len(values), dtype=bool)
+        for run in self._runs():
+            at = np.minimum(np.searchsorted(run, values), len(run) - 1)
+            is_new &= run[at] != values
+        answer = np.zeros(len(urls), dtype=bool)
+        answer[firsts[is_new]] = True
+        if is_new.any():
+            self._hold(values[is_new])
+        return [bool(new) for new in answer]
+
+    def _hold(self, run: Hashes) -> None:
+        while self._held and len(self._held[-1]) <= 2 * len(run):
+            run = _merged((self._held.pop(), run))
+        self._held.append(run)
+        # a quarter: merging them all takes as much again, and its sorting half as much
+        if sum(held.nbytes for held in self._held) > self.memory // 4:
+            self._spill()
+
+    def _spill(self) -> None:
+        """Move what is in memory to a file."""
+        if self._held:
+            self._keep([_merged(self._held)])
+            self._held.clear()
+        while len(self._spilled) > 1 and len(self._spilled[-2][1]) <= 2 * len(self._spilled[-1][1]):
+            self._join()
+
+    def _keep(self, blocks: Iterable[Hashes]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"seen-{self._n_files}.run"
+        self._n_files += 1
+        with open(path, "wb") as file:
+            for block in blocks:
+                block.tofile(file)
+        self._spilled.append((path, np.memmap(path, _HASH, "r")))
+
+    def _join(self) -> None:
+        """Make one of the two shortest files, a block at a time."""
+        (path, run), (other, other_run) = self._spilled.pop(), self._spilled.pop()
+        self._keep(_merged_blocks(run, other_run, self.memory // 64 + 1))
+        del run, other_run  # Windows removes no mapped file
+        path.unlink()
+        other.unlink()
+
+    def save(self, path: Path) -> None:
+        """Write the hashes as a sorted .npy file: the same bytes whatever the memory and order."""
+        self._spill()
+        while len(self._spilled) > 1:
+            self._join()
+        with write_whole(path) as file:
+            np.save(file, self._spilled[0][1] if self._spilled else np.empty(0, _HASH))
+
+    @classmethod
+    def load(cls, path: Path, folder: Path, memory: int = 1 << 28) -> Self:
+        """Go on with a copy of a saved file; DataError where it is damaged or another."""
+        try:
+            values = np.lib.format.open_memmap(path, mode="r")
+        except (ValueError, EOFError) as bad:
+            raise DataError(f"{path} is not a whole file of addresses seen ({bad}).") from None
+        seen, size = cls(folder, memory), memory // 64 + 1
+        sound = values.dtype == _HASH and values.ndim == 1
+        starts = range(0, values.size if sound else 0, size)
+        pairs = ((values[i : i + size], values[i + 1 : i + size + 1]) for i in starts)
+        if not sound or not all((a[: len(b)] < b).all() for a, b in pairs):
+            raise DataError(f"{path} is damaged, or holds something else than addresses seen.")
+        if starts:
+            seen._keep(values[i : i + size] for i in starts)
+        return seen
+
+
+def _merged(runs: Sequence[Hashes]) -> Hashes:
+    merged = np.concatenate([np.asarray(run) for run in runs])
+    merged.sort(kind="stable")  # what is sorted in stretches takes one pass for each two
+    return merged
+
+
+def _merged_blocks(a: Hashes, b: Hashes, size: int) -> Iterator[Hashes]:
+    """Merge runs; hashes are spread evenly, so that `size` of the longer meet at most so many."""
+    short, long = sorted((a, b), key=len)
+    done = 0
+    for start in range(0, len(long), size):
+        block = long[start : start + size]
+        end = len(short) if start + size >= len(long) else int(np.searchsorted(short, block[-1]))
+        yield _merged((block, short[done:end]))
+        done = end
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page to fetch: `url` as it was given, `created` in seconds since 1970, UTC."""
+
+    url: str
+    canonical: str
+    score: int | None
+    created: int | None
+    id: str  # of the submission
+
+
+@dataclass
+class UrlCounts:
+    """What became of one dump's records: n_in is n_kept and all that `dropped` counts."""
+
+    n_in: int = 0
+    n_kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)  # by reason
+    cut_at: int | None = None  # byte at which the file breaks off; None: it is whole
+
+
+def extract_urls(
+    paths: Iterable[Path], rules: Rules, seen: UrlSet, tally: dict[str, UrlCounts]
+) -> Iterator[Found]:
+    """The pages that the submissions of dumps point to, each once, in order.
+
+    seen     what earlier months had; grows ahead of what is given: save it when a file has ended
+    tally    filled: counts by path, exact when the file has ended
+    raises   what `read_records` does
+    """
+    for path in paths:
+        counts, reading = tally.setdefault(str(path), UrlCounts()), Reading()
+        waiting: list[Found] = []
+        for line in read_records(path, reading):
+            found = _judge(line, rules)
+            if isinstance(found, str):
+                counts.dropped[found] += 1
+            else:
+                waiting.append(found)
+            if len(waiting) == _BATCH:
+                yield from _new(waiting, seen, counts)
+                waiting = []
+        yield from _new(waiting, seen, counts)
+        counts.n_in += reading.n_records + reading.n_long
+        counts.dropped += Counter(unreadable=reading.n_long)  # leaves no 0 behind
+        counts.cut_at = reading.cut_at
+
+
+def _judge(line: bytes, rules: Rules) -> Found | str:
+    """A page, or the reason to leave the record out; an address costs more than the other rules."""
+    submission = parse_submission(line)
+    if submission is None:
+        return "unreadable"
+    if fault := _fault_of_post(submission, rules):
+        return fault
+    url = canonical(submission.url)
+    if (fault := _fault_of_url(submission.url, url, rules)) or url is None:
+        return fault or "no host"
+    given = _unescaped(_cleaned(submission.url))
+    return Found(given, url, submission.score, submission.created, submission.id)
+
+
+def _new(waiting: list[Found], seen: UrlSet, counts: UrlCounts) -> Iterator[Found]:
+    answers = seen.add([found.canonical for found in waiting])
+    for found, is_new in zip(waiting, answers, strict=True):
+        if is_new:
+            counts.n_kept += 1
+            yield found
+        else:
+            counts.dropped["duplicate"] += 1
