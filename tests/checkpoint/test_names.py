@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from scratchlm.base.errors import CheckpointError
+from scratchlm.checkpoint.families import Row
 from scratchlm.checkpoint.names import (
     NAMES,
     match_weights,
@@ -162,3 +163,10 @@ def test_unmatched_weights_are_listed_on_both_sides():
         match_weights(config, present, "m")
     assert "no parameter takes: model.final.weight." in str(caught.value)
     assert "without a weight: norm.weight (their model.norm.weight)." in str(caught.value)
+
+
+def test_a_tensor_that_does_not_divide_fits_no_shape_of_ours():
+    row = Row("q", "qkv", parts=3)
+    assert row.shape_of((6, 4)) == (2, 4)
+    assert row.shape_of((7, 4)) == (-1, 4)  # though ours may have 7 rows
+    assert Row("q", "qkv", transpose=True, parts=3).shape_of((4, 6)) == (2, 4)

@@ -397,4 +397,4 @@ def test_it_says_why_it_waits(internet, tmp_path, caplog):
     internet.refusals = [("vocab.bpe", 500, {})]
     download("gpt2", tmp_path)
     assert "(the server answers 500). Try again" in caplog.text
-    assert "Doing so by itself in 0 s." in caplog.text
+    assert "Once more in 0 s." in caplog.text

@@ -61,14 +61,14 @@ def read_all(path: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [
-        ((8, 16, 2**23, 2, 1, 18, 8), "its sizes are"),
+        ((8, 16, 2**23, 2, 1, 18, 8), "begin with the sizes"),
         ((8, 16, 2**12, 2, 1, 18, 8), "is cut short"),
         ((2**24 - 8, 2**24 - 1, 1, 2, 1, 2**24 - 1, 2**24 - 1), "is cut short"),
-        ((2**24, 16, 1, 2, 1, 18, 8), "its sizes are"),
-        ((-8, 16, 1, 2, 1, 18, 8), "its sizes are"),
-        ((8, 16, 1, 2, 1, -(2**31), 8), "its sizes are"),
+        ((2**24, 16, 1, 2, 1, 18, 8), "begin with the sizes"),
+        ((-8, 16, 1, 2, 1, 18, 8), "begin with the sizes"),
+        ((8, 16, 1, 2, 1, -(2**31), 8), "begin with the sizes"),
         ((8, 16, 1, 3, 1, 18, 8), "does not divide"),
-        ((0, 0, 0, 0, 0, 0, 0), "its sizes are"),
+        ((0, 0, 0, 0, 0, 0, 0), "begin with the sizes"),
     ],
     ids=str,
 )

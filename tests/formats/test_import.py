@@ -71,7 +71,7 @@ def test_only_a_model_folder_is_replaced(folder, tmp_path):
 
 def test_a_disk_that_is_too_small_is_seen_before(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(ConfigError, match=r"will have 0 MB, and its disk has 0 MB left"):
+    with pytest.raises(ConfigError, match=r"will have 1 MB, and its disk has 0 MB left"):
         import_model(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -26,6 +26,14 @@ class Row:
     parts: int = 1  # ... of that many equal pieces of theirs, along the outputs
     tied: bool = False  # left out when the head is the embedding
 
+    def shape_of(self, theirs: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of ours that follows from theirs."""
+        shape = theirs[::-1] if self.transpose else theirs
+        if self.parts > 1 and shape:
+            whole, rest = divmod(shape[0], self.parts)
+            shape = (-1 if rest else whole, *shape[1:])  # -1 matches no shape of ours
+        return shape
+
     def numbered(self, config: ModelConfig) -> Iterator["Row"]:
         """The row of each layer and expert of a model of that shape."""
         for i in range(config.n_layers if "{i}" in self.ours else 1):

@@ -60,13 +60,7 @@ class Weights:
 
     def shape_of(self, row: Row) -> tuple[int, ...]:
         """The shape that `read_row` will give."""
-        shape = self.shape(row.theirs)
-        if row.transpose:
-            shape = shape[::-1]
-        if row.parts > 1 and shape:
-            whole, rest = divmod(shape[0], row.parts)
-            shape = (-1 if rest else whole, *shape[1:])  # -1 matches no shape of ours
-        return shape
+        return row.shape_of(self.shape(row.theirs))
 
     def read_row(self, row: Row, device: torch.device | str, dtype: torch.dtype) -> Tensor:
         """Our parameter as the row cuts it from theirs: a copy that does not need the file."""

@@ -37,9 +37,7 @@ class Export(Command):
 
     model: Positional[str]  # the folder of a model or a run, or whatever import takes
     to: Target = "gguf"  # for which program
-    type: Kind | None = (
-        None  # of numbers; none: f16, or bf16 where the model is; llama2c: f32, or q8_0
-    )
+    type: Kind | None = None  # of numbers; none: f16, or bf16 where the model is; llama2c: f32
     out: Path | None = None  # the .gguf file, or the folder; none: beside the model
     name: str | None = None  # of the model, for those who list it; none: that of its folder
     overwrite: bool = False  # replace an older export of that name

@@ -30,9 +30,7 @@ class Import(Command):
 
     source: Positional[str]  # a file or folder, hf:OWNER/NAME, gpt2
     out: Positional[Path]  # the model folder to write
-    tokenizer: str | None = (
-        None  # instead of its own: a folder, tokenizer.json, .bin, .model, meta.pkl, gpt2
-    )
+    tokenizer: str | None = None  # instead of its own: folder, .json, .bin, .model, .pkl or gpt2
     dtype: Dtype = "auto"  # of the weights; auto: as stored, float32 where they were quantised
     overwrite: bool = False  # replace a model folder that is there, never anything else
 

@@ -17,10 +17,9 @@ from scratchlm.base.progress import Progress
 from scratchlm.checkpoint.families import Row
 from scratchlm.formats.gguf_names import ARCHITECTURES, Architecture, interleave
 from scratchlm.formats.proof import ROUNDED
-from scratchlm.formats.source import Source
+from scratchlm.formats.source import Source, shapes_of
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.rope import RopeScaling, frequencies
-from scratchlm.model.transformer import Transformer
 
 Kind = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 _QUANTS = gguf.GGMLQuantizationType
@@ -94,8 +93,9 @@ def write_gguf(
     if source.template:
         writer.add_string("tokenizer.chat_template", source.template)
     groups = _groups(config, architecture)
-    quants = {theirs: _quant(shape, kind) for theirs, shape in _shapes(config, groups).items()}
-    for theirs, shape in _shapes(config, groups).items():
+    shapes = _shapes(config, groups)
+    quants = {theirs: _quant(shape, kind) for theirs, shape in shapes.items()}
+    for theirs, shape in shapes.items():
         _announce(writer, theirs, shape, quants[theirs])
     divisors = _divisors(config)
     if divisors is not None:
@@ -143,10 +143,9 @@ def _groups(config: ModelConfig, architecture: Architecture) -> dict[str, list[R
 
 
 def _shapes(config: ModelConfig, groups: dict[str, list[Row]]) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        ours = dict(Transformer(config).named_parameters(remove_duplicate=False))
+    ours = shapes_of(config)
     return {
-        theirs: (sum(ours[row.ours].shape[0] for row in rows), *ours[rows[0].ours].shape[1:])
+        theirs: (sum(ours[row.ours][0] for row in rows), *ours[rows[0].ours][1:])
         for theirs, rows in groups.items()
     }
 

@@ -90,7 +90,7 @@ def by_rows(
             f"takes: {listed(foreign)}. Parameters without a weight: {listed(missing)}."
         )
     for name, row in filled.items():
-        found = _cut_shape(row, stored.shape(row.theirs))
+        found = row.shape_of(stored.shape(row.theirs))
         if found != shapes[name]:
             raise CheckpointError(
                 f"{where}: {row.theirs} gives {name} the shape {found}, and the model's sizes ask "
@@ -133,11 +133,3 @@ def model_of(source: Source) -> Transformer:
 def _numbered(config: ModelConfig, rows: Collection[Row]) -> Iterator[Row]:
     for row in rows:
         yield from row.numbered(config)
-
-
-def _cut_shape(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if row.transpose:
-        shape = shape[::-1]
-    if row.parts > 1 and shape and shape[0] % row.parts == 0:
-        shape = (shape[0] // row.parts, *shape[1:])
-    return shape

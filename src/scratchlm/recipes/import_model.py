@@ -37,8 +37,7 @@ from scratchlm.formats import gguf_read, hf_folder, llama2c, openai_gpt2, tutori
 from scratchlm.formats.download import download, is_remote
 from scratchlm.formats.gguf_file import MAGIC
 from scratchlm.formats.given_tokenizer import read_given
-from scratchlm.formats.source import Source
-from scratchlm.model.transformer import Transformer
+from scratchlm.formats.source import Source, shapes_of
 from scratchlm.recipes.load import find_model
 from scratchlm.tokenizer.chat_template import TEMPLATE
 from scratchlm.tokenizer.tokenizer import Tokenizer
@@ -131,7 +130,7 @@ def open_any(path: Path, tokenizer: Path | str | None = None) -> Iterator[Source
     """Open whatever it is.
 
     tokenizer   taken instead of its own
-    raises   CheckpointError for what is missing, damaged, or of no known format
+    raises      CheckpointError for what is missing, damaged, or of no known format
     """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist.")
@@ -228,10 +227,10 @@ def _read(source: Source, name: str, dtype: torch.dtype) -> Tensor:
 
 
 def _their_shapes(source: Source, groups: dict[str, list[Row]]) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        ours = dict(Transformer(source.config).named_parameters(remove_duplicate=False))
+    ours = shapes_of(source.config)
     shapes = {}
     for name, rows in groups.items():
-        whole = torch.cat([ours[row.ours] for row in rows]) if len(rows) > 1 else ours[rows[0].ours]
-        shapes[name] = tuple(whole.T.shape if rows[0].transpose else whole.shape)
+        first, *rest = (ours[row.ours] for row in rows)
+        whole = (first[0] + sum(shape[0] for shape in rest), *first[1:])
+        shapes[name] = whole[::-1] if rows[0].transpose else whole
     return shapes
