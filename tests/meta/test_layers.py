@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "scratchlm"
 
 ROWS = [  # from the ground up; packages in one row do not know each other
     {"base"},
-    {"tokenizer", "native"},
+    {"tokenizer", "native", "web", "cleaning"},
     {"model", "data", "corpus"},
     {"checkpoint"},
     {"formats", "training", "generation"},

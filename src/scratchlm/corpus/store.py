@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scratchlm.base.errors import DataError, MissingExtraError
+from scratchlm.base.errors import DataError
 from scratchlm.base.files import write_whole
+from scratchlm.base.zstd import zstandard
 from scratchlm.corpus.read import Document
 
 ENDING = ".jsonl.zst"
 _LEVEL = 3  # of zstd: 9 is a tenth smaller and four times slower
 _MOST_LINE = 1 << 28  # bytes, so that a wrong file cannot fill the memory
 _CHUNK = 1 << 20
+_PURPOSE = f"A file that ends in {ENDING}"
 
 
 @contextmanager
@@ -28,10 +30,8 @@ def write_documents(path: Path) -> Iterator[Callable[[Document], int]]:
     Yields what writes one, and returns its bytes before compression. Half of a surrogate pair,
     which no file can hold, becomes U+FFFD.
     """
-    with (
-        write_whole(path) as file,
-        _zstd().ZstdCompressor(level=_LEVEL).stream_writer(file, closefd=False) as packed,
-    ):
+    pack = zstandard(_PURPOSE).ZstdCompressor(level=_LEVEL).stream_writer
+    with write_whole(path) as file, pack(file, closefd=False) as packed:
 
         def write(document: Document) -> int:
             record = {
@@ -70,7 +70,7 @@ def read_stored(path: Path) -> Iterator[Document]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    zstd = _zstd()
+    zstd = zstandard(_PURPOSE)
     unpack = zstd.ZstdDecompressor().decompressobj()
     rest = b""
     with open(path, "rb") as file:
@@ -88,11 +88,3 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _zstd() -> Any:
-    try:
-        import zstandard
-    except ModuleNotFoundError:
-        raise MissingExtraError("zstandard", "web", f"A file that ends in {ENDING}") from None
-    return zstandard

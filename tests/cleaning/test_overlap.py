@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchlm.corpus import bundled, overlap
-from scratchlm.corpus.overlap import Benchmarks, Frequencies, Match
+from scratchlm.cleaning import overlap
+from scratchlm.cleaning.overlap import Benchmarks, Frequencies, Match
+from scratchlm.corpus import bundled
 
 QUESTION = "Which of these animals, if any, doesn't lay its eggs in the water of a pond or a river?"
 CHINESE = "下列各句中，沒有語病、句意明確的一句是哪一句？請說明理由，並改正其餘各句的錯誤。"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchlm.corpus.personal import mask
+from scratchlm.cleaning.personal import mask
 
 EMAIL, PHONE, ADDRESS = "|||EMAIL_ADDRESS|||", "|||PHONE_NUMBER|||", "|||IP_ADDRESS|||"
 RESIDENT, CARD = "|||RESIDENT_ID|||", "|||CARD_NUMBER|||"

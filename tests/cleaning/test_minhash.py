@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchlm.corpus import bundled, minhash
-from scratchlm.corpus.minhash import (
+from scratchlm.cleaning import minhash
+from scratchlm.cleaning.minhash import (
     EMPTY,
     N_BINS,
     N_FINE,
@@ -23,6 +23,7 @@ from scratchlm.corpus.minhash import (
     signatures,
     sketch,
 )
+from scratchlm.corpus import bundled
 
 ENGLISH = "First Citizen: Before we proceed any further, hear me speak."
 CHINESE = "秦川雄帝宅，函谷壯皇居。綺殿千尋起，離宮百雉餘。"

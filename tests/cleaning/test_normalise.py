@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchlm.corpus.normalise import normalise, simplify
+from scratchlm.cleaning.normalise import normalise, simplify
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"  # man, woman, girl
 HEART = "\u2764\ufe0f\u200d\U0001f525"

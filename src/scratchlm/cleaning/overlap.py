@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
-from scratchlm.corpus.minhash import SPACE, folding
+from scratchlm.cleaning.minhash import SPACE, folding
 
 WORDS = (8, 13)  # a run has as many words as a short text of the set (5th percentile), within these
 CHARACTERS = (12, 20)  # the same for Chinese and Japanese: ours, no paper

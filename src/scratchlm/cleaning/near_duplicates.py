@@ -19,7 +19,7 @@ import numpy as np
 
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import write_whole
-from scratchlm.corpus.minhash import N_COARSE, N_FINE, SKETCH, grouped, similarities, sketch
+from scratchlm.cleaning.minhash import N_COARSE, N_FINE, SKETCH, grouped, similarities, sketch
 
 _HEADER = b"scratchlm signatures 1\n".ljust(64, b"\0")
 _EQUAL = np.dtype([("key", "<u8"), ("more", "<u8"), ("document", "<u8")])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from scratchlm.base.errors import ConfigError, DataError
-from scratchlm.corpus import bundled, near_duplicates
-from scratchlm.corpus.minhash import N_COARSE, SKETCH, exact_jaccard
-from scratchlm.corpus.near_duplicates import (
+from scratchlm.cleaning import near_duplicates
+from scratchlm.cleaning.minhash import N_COARSE, SKETCH, exact_jaccard
+from scratchlm.cleaning.near_duplicates import (
     Clusters,
     DuplicateSettings,
     band_keys,
@@ -22,6 +22,7 @@ from scratchlm.corpus.near_duplicates import (
     find_clusters,
     write_signatures,
 )
+from scratchlm.corpus import bundled
 
 
 @cache
@@ -279,7 +280,7 @@ def test_100_000_documents(tmp_path, capsys):
 MILLION = """
 import sys, time
 from pathlib import Path
-from scratchlm.corpus.near_duplicates import DuplicateSettings, find_clusters
+from scratchlm.cleaning.near_duplicates import DuplicateSettings, find_clusters
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM"))

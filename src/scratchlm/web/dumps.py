@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scratchlm.base.errors import DataError, MissingExtraError
+from scratchlm.base.errors import DataError
 from scratchlm.base.log import warn
 from scratchlm.base.progress import counted
+from scratchlm.base.zstd import zstandard
 
 MAX_LINE = 1 << 24  # bytes of one record; real ones stay below 1 MB
 _WINDOW = 1 << 31  # bytes that a decompressor may look back: Pushshift's .zst files need them all
@@ -192,11 +193,8 @@ def _decompressor(path: Path, kind: str) -> tuple[Callable[[], Any], type[Except
         return bz2.BZ2Decompressor, OSError
     if kind == ".xz":
         return partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, _WINDOW), lzma.LZMAError
-    try:
-        import zstandard
-    except ModuleNotFoundError:
-        raise MissingExtraError("zstandard", "web", f"Reading {path.name}") from None
-    return zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj, zstandard.ZstdError
+    zstd = zstandard(f"Reading {path.name}")
+    return zstd.ZstdDecompressor(max_window_size=_WINDOW).decompressobj, zstd.ZstdError
 
 
 def load_object(line: bytes) -> dict[str, Any] | None:

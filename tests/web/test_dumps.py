@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scratchlm.base.errors import DataError, MissingExtraError
-from scratchlm.corpus import dumps
-from scratchlm.corpus.dumps import Reading, Submission, parse_submission, read_records
+from scratchlm.web import dumps
+from scratchlm.web.dumps import Reading, Submission, parse_submission, read_records
 
 RECORDS = [
     json.dumps(
