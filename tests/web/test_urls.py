@@ -4,6 +4,7 @@ import gzip
 import html
 import json
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scratchlm.web import dumps, urls
-from scratchlm.web.dumps import Submission
+from scratchlm.web.dumps import Reading, Submission
 from scratchlm.web.url_set import UrlSet
-from scratchlm.web.urls import Rules, UrlCounts, canonical, extract_urls, reason_to_drop
+from scratchlm.web.urls import Rules, candidates, canonical, reason_to_drop, unseen
 
 LISTS = sorted((Path(urls.__file__).parent / "lists").glob("*.txt"))
 
@@ -217,9 +218,13 @@ def test_extraction_counts_every_record(tmp_path, monkeypatch):
         tmp_path / "RS_2011-02.gz", [link(8, "http://a.org/2#x"), link(9, "http://b.org")]
     )
     second.write_bytes(second.read_bytes()[:-4])
-    tally: dict[str, UrlCounts] = {}
+    dropped, readings = (Counter(), Counter()), (Reading(), Reading())
     with UrlSet(tmp_path / "seen") as seen:
-        found = list(extract_urls([first, second], Rules(), seen, tally))
+        pages = [
+            list(candidates(path, Rules(), counts, reading))
+            for path, counts, reading in zip((first, second), dropped, readings)
+        ]
+        found = list(unseen(chain(*pages), seen))
     assert [(page.id, page.url, page.canonical) for page in found] == [
         ("t1", "http://a.org/1?x=1&utm_source=rss", "https://a.org/1?x=1"),
         ("t4", "http://a.org/2", "https://a.org/2"),
@@ -227,33 +232,37 @@ def test_extraction_counts_every_record(tmp_path, monkeypatch):
         ("t9", "http://b.org", "https://b.org/"),
     ]
     assert (found[0].score, found[0].created) == (5, 1293840001)
-    reasons = {"duplicate": 1, "score": 1, "unreadable": 2, "media host": 1}
-    assert tally[str(first)] == UrlCounts(8, 3, Counter(reasons))
-    cut_at = len(second.read_bytes())
-    assert tally[str(second)] == UrlCounts(2, 1, Counter(duplicate=1), cut_at=cut_at)
-    for counts in tally.values():
-        assert counts.n_in == counts.n_kept + counts.dropped.total()
+    assert dropped == ({"score": 1, "unreadable": 2, "media host": 1}, {})
+    assert [len(some) for some in pages] == [4, 2]
+    assert [(reading.n_records, reading.n_long) for reading in readings] == [(7, 1), (2, 0)]
+    assert [reading.cut_at for reading in readings] == [None, len(second.read_bytes())]
+    limited = candidates(first, Rules(), Counter(), Reading(), limit=2)
+    assert [page.id for page in limited] == ["t1", "t2"]
 
 
 def test_real_dumps(shared_data, tmp_path):
     folder = shared_data / "reddit" / "pushshift_dumps"
     paths = [folder / f"RS_v2_2005-0{month_number}.xz" for month_number in (6, 7)]
-    tally: dict[str, UrlCounts] = {}
+    dropped: Counter[str] = Counter()
+    readings = [Reading(), Reading()]
+    pages = [
+        page
+        for path, reading in zip(paths, readings)
+        for page in candidates(path, Rules(), dropped, reading)
+    ]
     with UrlSet(tmp_path / "seen") as seen:
-        found = list(extract_urls(paths, Rules(), seen, tally))
-        again = list(extract_urls(paths, Rules(), seen, {}))
+        found = list(unseen(pages, seen))
+        assert list(unseen(pages, seen)) == []
     records = [
         json.loads(line)
         for path in paths
         for line in path.with_suffix("").read_text(encoding="utf-8").splitlines()
     ]
-    assert [counts.n_in for counts in tally.values()] == [103, 1079]
-    dropped = sum((counts.dropped for counts in tally.values()), Counter())
+    assert [reading.n_records for reading in readings] == [103, 1079]
     assert dropped["score"] == sum(record["score"] < 3 for record in records)
     assert len(found) == len({page.canonical for page in found})
-    assert len(found) + dropped.total() == len(records)
-    assert set(dropped) <= {"score", "duplicate", "media host", "blocked host", "extension"}
+    assert len(pages) + dropped.total() == len(records)
+    assert set(dropped) <= {"score", "media host", "blocked host", "extension"}
     popular = {html.unescape(record["url"]): record for record in records if record["score"] >= 3}
     assert {page.url for page in found} <= set(popular)
     assert all(popular[page.url]["domain"] in page.url for page in found)
-    assert again == []

@@ -105,8 +105,12 @@ def _convert(kind: Any, value: Any, at: str) -> Any:
             raise ConfigError(f"{at} = {value!r} is not one of {choices}.")
         return value
     if origin is tuple and isinstance(value, (list, tuple)):
-        inner = get_args(kind)[0]
-        return tuple(_convert(inner, item, f"{at}[{i}]") for i, item in enumerate(value))
+        inner = get_args(kind)
+        if inner[-1] is Ellipsis:
+            inner = (inner[0],) * len(value)
+        if len(inner) != len(value):
+            raise ConfigError(f"{at} = {list(value)!r} does not have {len(inner)} items.")
+        return tuple(_convert(inner[i], item, f"{at}[{i}]") for i, item in enumerate(value))
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return from_dict(kind, value, f"{at}.")  # type: ignore[arg-type]
     return _scalar(kind, value, at)

@@ -11,12 +11,14 @@ not depend on how many workers there are, nor on the order in which they end.
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from scratchlm.base.config import to_dict
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import MANIFEST, read_json, write_json, write_manifest
 from scratchlm.base.progress import Progress
@@ -30,44 +32,63 @@ _DONE = ".done"
 
 @dataclass
 class Counts:
-    """What became of documents.
+    """What became of documents, and of their text in bytes.
 
-    dropped   by reason
-    n_bytes   of the text that was kept
+    dropped   by reason, and in `dropped_bytes` their bytes as they came in
+    kept_bytes  as they go out; what was cut from documents that stay is in neither
     """
 
     n_in: int = 0
     n_kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    n_bytes: int = 0
+    in_bytes: int = 0
+    kept_bytes: int = 0
+    dropped_bytes: Counter[str] = field(default_factory=Counter)
 
-    def keep(self, n_bytes: int) -> None:
+    def keep(self, in_bytes: int, kept_bytes: int) -> None:
         """Count a document that stays."""
         self.n_in += 1
         self.n_kept += 1
-        self.n_bytes += n_bytes
+        self.in_bytes += in_bytes
+        self.kept_bytes += kept_bytes
 
-    def drop(self, reason: str) -> None:
-        """Count a document that goes."""
+    def drop(self, reason: str, in_bytes: int = 0) -> None:
+        """Count a document that goes; of what could not be read nobody knows the bytes."""
         self.n_in += 1
+        self.in_bytes += in_bytes
         self.dropped[reason] += 1
+        self.dropped_bytes[reason] += in_bytes
 
     def add(self, other: "Counts") -> None:
         """Count what another one has counted."""
-        self.n_in += other.n_in
-        self.n_kept += other.n_kept
-        self.dropped += other.dropped
-        self.n_bytes += other.n_bytes
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+    def then(self, later: "Counts") -> "Counts":
+        """Both passes over the same documents as one: the later saw what the first one kept."""
+        return Counts(
+            self.n_in,
+            later.n_kept,
+            self.dropped + later.dropped,
+            self.in_bytes,
+            later.kept_bytes,
+            self.dropped_bytes + later.dropped_bytes,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """For files; the reasons by how often they were met."""
-        return {**asdict(self), "dropped": dict(self.dropped.most_common())}
+        order = [reason for reason, _ in self.dropped.most_common()]
+        n_bytes = {reason: self.dropped_bytes[reason] for reason in order}
+        dropped = {reason: self.dropped[reason] for reason in order}
+        return {**asdict(self), "dropped": dropped, "dropped_bytes": n_bytes}
 
     @classmethod
     def of_json(cls, values: Any) -> "Counts":
         """What `as_json` gave; raises KeyError or TypeError for anything else."""
-        counted = Counter({str(reason): int(n) for reason, n in values["dropped"].items()})
-        return cls(int(values["n_in"]), int(values["n_kept"]), counted, int(values["n_bytes"]))
+        known = {one.name: values[one.name] for one in fields(cls)}
+        for name in ("dropped", "dropped_bytes"):
+            known[name] = Counter({str(reason): int(n) for reason, n in known[name].items()})
+        return cls(**known)
 
 
 # (a shard, where to write, settings) -> counts; a function of a module, so that workers find it
@@ -100,22 +121,31 @@ class Executor(Protocol):
 
 
 def run_stage(
-    name: str, work: Work, shards: Sequence[Path], out: Path, settings: Any, executor: Executor
+    name: str,
+    work: Work,
+    shards: Sequence[Path],
+    out: Path,
+    settings: Any,
+    executor: Executor,
+    *,
+    ending: str = ENDING,
+    last: Callable[[Counts], Counts] | None = None,
 ) -> Counts:
     """Make every shard of a folder, those apart that were done before, and say what became of all.
 
     name       of the stage, for the manifest and the progress
     settings   a dataclass: what `work` depends on besides the shard
+    ending     of the files that `work` writes
+    last       called when all shards are done, before the folder counts as whole; gets the counts
+               and gives those that are to be stored
     raises     ConfigError for a folder that other settings, another stage or somebody else made
     """
-    facts = {"stage": name, "settings": asdict(settings)}
+    facts = stage_facts(name, settings)
     marks = out / _DONE
-    _check(out, facts)
-    marks.mkdir(parents=True, exist_ok=True)
-    write_json(marks / "stage.json", facts)
+    claim(out, facts)
     total, jobs = Counts(), []
     for number, shard in enumerate(shards):
-        job = Job(work, shard, out / f"{number:05}{ENDING}", settings)
+        job = Job(work, shard, out / f"{number:05}{ending}", settings)
         known = _counts_of(job, marks)
         if known is None:
             jobs.append(job)
@@ -126,34 +156,71 @@ def run_stage(
             write_json(_mark(job, marks), {"made_of": _made_of(job.shard), **counts.as_json()})
             total.add(counts)
             shown.advance(1, note=f"{total.n_kept:,} of {total.n_in:,} documents kept")
+    total = last(total) if last else total
     if total.n_in != total.n_kept + total.dropped.total():
         raise AssertionError(f"{name}: {total} does not add up")
     write_json(out / COUNTS, total.as_json())
-    for path in marks.iterdir():
-        path.unlink()
-    marks.rmdir()
+    release(out)
     write_manifest(out, FORMAT, VERSION, **facts)
     return total
 
 
-def _check(out: Path, facts: dict[str, Any]) -> None:
-    """Refuse a folder that is finished, or that something else began."""
+def stage_facts(name: str, settings: Any) -> dict[str, Any]:
+    """What the manifest says of a stage, and what must be the same when it goes on."""
+    return {"stage": name, "settings": to_dict(settings)}
+
+
+def claim(out: Path, facts: dict[str, Any]) -> None:
+    """Make a folder a stage's own, or go on with it.
+
+    raises   ConfigError for one that is finished, or that something else began
+    """
+    begun = out / _DONE / "stage.json"
     if (out / MANIFEST).is_file():
         raise ConfigError(f"{out} exists. Name another folder, or give --overwrite.")
-    begun = out / _DONE / "stage.json"
-    if not begun.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise ConfigError(f"{out} holds something else. Name another folder.")
+    if begun.is_file():
+        if read_json(begun, DataError) != json.loads(json.dumps(facts)):
+            raise ConfigError(
+                f"{out} was begun by another stage, or with other settings. Go on with those, name "
+                "another folder, or give --overwrite."
+            )
         return
-    if read_json(begun, DataError) != json.loads(json.dumps(facts)):
-        raise ConfigError(
-            f"{out} was begun by another stage, or with other settings. Go on with those, name "
-            "another folder, or give --overwrite."
-        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} holds something else. Name another folder.")
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    write_json(begun, facts)
+
+
+def release(out: Path) -> None:
+    """Take away the marks of a stage that is done: the manifest stands in their place."""
+    shutil.rmtree(out / _DONE)
+
+
+def discard(out: Path) -> None:
+    """Remove what a stage has made or begun, and never anything else, so that it starts anew."""
+    if (out / _DONE / "stage.json").is_file() or stage_of(out) is not None:
+        shutil.rmtree(out)
+
+
+def stage_of(folder: Path) -> str | None:
+    """Which stage made a folder; None where it is not whole, or somebody else's."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    manifest = read_json(folder / MANIFEST)
+    is_ours = isinstance(manifest, dict) and manifest.get("format") == FORMAT
+    return str(manifest.get("stage")) if is_ours else None
+
+
+def counts_of(folder: Path) -> Counts:
+    """What a finished stage has counted."""
+    try:
+        return Counts.of_json(read_json(folder / COUNTS))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise DataError(f"{folder / COUNTS} holds no counts: the folder was damaged.") from None
 
 
 def _mark(job: Job, marks: Path) -> Path:
-    return marks / f"{job.out.name.removesuffix(ENDING)}.json"
+    return marks / f"{job.out.name.partition('.')[0]}.json"
 
 
 def _counts_of(job: Job, marks: Path) -> Counts | None:

@@ -23,17 +23,21 @@ _CHUNK = 1 << 20
 _PURPOSE = f"A file that ends in {ENDING}"
 
 
+def n_bytes(text: str) -> int:
+    """How many bytes a text has in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 @contextmanager
-def write_documents(path: Path) -> Iterator[Callable[[Document], int]]:
+def write_documents(path: Path) -> Iterator[Callable[[Document], None]]:
     """Write a file of documents, which has its name when the block ends without an error.
 
-    Yields what writes one, and returns its bytes before compression. Half of a surrogate pair,
-    which no file can hold, becomes U+FFFD.
+    Yields what writes one. Half of a surrogate pair, which no file can hold, becomes U+FFFD.
     """
     pack = zstandard(_PURPOSE).ZstdCompressor(level=_LEVEL).stream_writer
     with write_whole(path) as file, pack(file, closefd=False) as packed:
 
-        def write(document: Document) -> int:
+        def write(document: Document) -> None:
             record = {
                 "id": document.id,
                 "text": document.text,
@@ -46,7 +50,6 @@ def write_documents(path: Path) -> Iterator[Callable[[Document], int]]:
             except UnicodeEncodeError:
                 written = _whole_characters(line).encode()
             packed.write(written)
-            return len(written)
 
         yield write
 

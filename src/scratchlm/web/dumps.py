@@ -35,6 +35,9 @@ _MAGIC = {  # how a file of each ending begins
 }  # the sixteen after zstandard's own open a frame to be skipped, which pzstd writes first
 
 
+ENDINGS = (*_MAGIC, ".jsonl", ".ndjson")  # of the files that a folder is searched for
+
+
 @dataclass
 class Reading:
     """What was met in one file; filled by `read_records`."""

@@ -9,8 +9,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -204,41 +205,32 @@ class Found:
     id: str  # of the submission
 
 
-@dataclass
-class UrlCounts:
-    """What became of one dump's records: n_in is n_kept and all that `dropped` counts."""
-
-    n_in: int = 0
-    n_kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)  # by reason
-    cut_at: int | None = None  # byte at which the file breaks off; None: it is whole
-
-
-def extract_urls(
-    paths: Iterable[Path], rules: Rules, seen: UrlSet, tally: dict[str, UrlCounts]
+def candidates(
+    path: Path, rules: Rules, dropped: Counter[str], reading: Reading, limit: int = 0
 ) -> Iterator[Found]:
-    """The pages that the submissions of dumps point to, each once, in order.
+    """The pages that the submissions of a dump point to, in order; one may come several times.
 
-    seen     what earlier months had; grows ahead of what is given: save it when a file has ended
-    tally    filled: counts by path, exact when the file has ended
-    raises   what `read_records` does
+    dropped   filled: how many records were left out, by reason
+    reading   filled: what was met in the file
+    limit     records to read; 0: all
+    raises    what `read_records` does
     """
-    for path in paths:
-        counts, reading = tally.setdefault(str(path), UrlCounts()), Reading()
-        waiting: list[Found] = []
-        for line in read_records(path, reading):
-            found = _judge(line, rules)
-            if isinstance(found, str):
-                counts.dropped[found] += 1
-            else:
-                waiting.append(found)
-            if len(waiting) == _BATCH:
-                yield from _new(waiting, seen, counts)
-                waiting = []
-        yield from _new(waiting, seen, counts)
-        counts.n_in += reading.n_records + reading.n_long
-        counts.dropped += Counter(unreadable=reading.n_long)  # leaves no 0 behind
-        counts.cut_at = reading.cut_at
+    for line in islice(read_records(path, reading), limit or None):
+        found = _judge(line, rules)
+        if isinstance(found, Found):
+            yield found
+        else:
+            dropped[found] += 1
+    if reading.n_long:
+        dropped["unreadable"] += reading.n_long
+
+
+def unseen(pages: Iterable[Found], seen: UrlSet) -> Iterator[Found]:
+    """The pages whose canonical address is not in `seen`, each once; `seen` takes them in."""
+    pages = iter(pages)
+    while batch := list(islice(pages, _BATCH)):
+        answers = seen.add([page.canonical for page in batch])
+        yield from (page for page, is_new in zip(batch, answers, strict=True) if is_new)
 
 
 def _judge(line: bytes, rules: Rules) -> Found | str:
@@ -253,13 +245,3 @@ def _judge(line: bytes, rules: Rules) -> Found | str:
         return fault or "no host"
     given = _unescaped(_cleaned(submission.url))
     return Found(given, url, submission.score, submission.created, submission.id)
-
-
-def _new(waiting: list[Found], seen: UrlSet, counts: UrlCounts) -> Iterator[Found]:
-    answers = seen.add([found.canonical for found in waiting])
-    for found, is_new in zip(waiting, answers, strict=True):
-        if is_new:
-            counts.n_kept += 1
-            yield found
-        else:
-            counts.dropped["duplicate"] += 1
