@@ -42,7 +42,7 @@ def listed(path: Path) -> list[str]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_pages_are_listed_once_over_all_dumps(dumps, tmp_path, workers):
     out = tmp_path / "urls"
-    counts = find_urls([dumps], out, config=UrlsConfig(scale=Scale(workers=workers)))
+    counts = find_urls([dumps], out, scale=Scale(workers))
     assert listed(out / "RS_2011-01.jsonl") == ["http://a.org/1", "http://a.org/2"]
     assert listed(out / "RS_2011-02.jsonl") == ["http://c.org"]
     assert counts == counts_of(out)

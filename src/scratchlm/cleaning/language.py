@@ -16,7 +16,7 @@ _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
 _HAN_WEIGHT = 3  # letters: a word of five letters and a blank says as much as two characters
-_KANA_SHARE = 0.1  # of kana and Han: Japanese has a half; Chinese, where it quotes some, less
+_KANA_SHARE = 0.2  # of kana and Han: Japanese has a half; Chinese, where it quotes some, less
 
 
 def language(text: str) -> str:

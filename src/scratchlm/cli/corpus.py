@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from scratchlm.cli.command import Command, Inline, Paths
+from scratchlm.corpus.executors import Scale
 from scratchlm.recipes.clean_documents import CleanConfig, clean_documents
 from scratchlm.recipes.find_urls import UrlsConfig, find_urls
 
@@ -28,10 +29,11 @@ class Urls(Command):
     paths: Paths  # dumps, or folders of them
     out: Path  # the folder to make
     config: Annotated[UrlsConfig, Inline] = field(default_factory=UrlsConfig)
+    scale: Annotated[Scale, Inline] = field(default_factory=Scale)
 
     def run(self) -> None:
         """List, and print the folder's path."""
-        find_urls(self.paths, self.out, config=self.config)
+        find_urls(self.paths, self.out, config=self.config, scale=self.scale)
         print(self.out)
 
 
@@ -53,8 +55,9 @@ class Clean(Command):
     folder: tyro.conf.Positional[Path]  # of documents
     out: Path  # the folder to make
     config: Annotated[CleanConfig, Inline] = field(default_factory=CleanConfig)
+    scale: Annotated[Scale, Inline] = field(default_factory=Scale)
 
     def run(self) -> None:
         """Clean, and print the folder's path."""
-        clean_documents(self.folder, self.out, config=self.config)
+        clean_documents(self.folder, self.out, config=self.config, scale=self.scale)
         print(self.out)

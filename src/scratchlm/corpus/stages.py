@@ -11,16 +11,18 @@ not depend on how many workers there are, nor on the order in which they end.
 
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 from scratchlm.base.config import to_dict
 from scratchlm.base.errors import ConfigError, DataError
-from scratchlm.base.files import MANIFEST, read_json, write_json, write_manifest
+from scratchlm.base.files import MANIFEST, beside, read_json, write_json, write_manifest
 from scratchlm.base.progress import Progress
 from scratchlm.corpus.store import ENDING
 
@@ -112,8 +114,8 @@ class Job:
 class Executor(Protocol):
     """Who does the jobs: processes here, or a cluster."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Counts]]:
-        """Each job with its counts, as they end.
+    def run(self, jobs: Sequence[Job]) -> Generator[tuple[Job, Counts], None, None]:
+        """Each job with its counts, as they end; whoever closes this ends what runs.
 
         raises   DataError naming the shard for a job that cannot be done
         """
@@ -151,8 +153,9 @@ def run_stage(
             jobs.append(job)
         else:
             total.add(known)
-    with Progress(name, len(shards), unit="shards", start=len(shards) - len(jobs)) as shown:
-        for job, counts in executor.run(jobs):
+    shown = Progress(name, len(shards), unit="shards", start=len(shards) - len(jobs))
+    with shown, closing(executor.run(jobs)) as results:
+        for job, counts in results:
             write_json(_mark(job, marks), {"made_of": _made_of(job.shard), **counts.as_json()})
             total.add(counts)
             shown.advance(1, note=f"{total.n_kept:,} of {total.n_in:,} documents kept")
@@ -160,8 +163,7 @@ def run_stage(
     if total.n_in != total.n_kept + total.dropped.total():
         raise AssertionError(f"{name}: {total} does not add up")
     write_json(out / COUNTS, total.as_json())
-    release(out)
-    write_manifest(out, FORMAT, VERSION, **facts)
+    finish(out, facts)
     return total
 
 
@@ -178,6 +180,8 @@ def claim(out: Path, facts: dict[str, Any]) -> None:
     begun = out / _DONE / "stage.json"
     if (out / MANIFEST).is_file():
         raise ConfigError(f"{out} exists. Name another folder, or give --overwrite.")
+    if out.is_dir() and not begun.parent.exists() and (aside := beside(out, "done")).is_dir():
+        os.replace(aside, begun.parent)  # `finish` was killed
     if begun.is_file():
         if read_json(begun, DataError) != json.loads(json.dumps(facts)):
             raise ConfigError(
@@ -191,15 +195,25 @@ def claim(out: Path, facts: dict[str, Any]) -> None:
     write_json(begun, facts)
 
 
-def release(out: Path) -> None:
-    """Take away the marks of a stage that is done: the manifest stands in their place."""
-    shutil.rmtree(out / _DONE)
+def finish(out: Path, facts: dict[str, Any]) -> None:
+    """Let a folder count as whole: no marks any more, and nothing of workers that were killed.
+
+    A kill at any moment leaves it whole, or with marks beside it, from which `claim` goes on.
+    """
+    for left in out.glob(".*.partial"):
+        left.unlink()
+    aside = beside(out, "done")
+    shutil.rmtree(aside, ignore_errors=True)
+    os.replace(out / _DONE, aside)
+    write_manifest(out, FORMAT, VERSION, **facts)
+    shutil.rmtree(aside)
 
 
 def discard(out: Path) -> None:
     """Remove what a stage has made or begun, and never anything else, so that it starts anew."""
     if (out / _DONE / "stage.json").is_file() or stage_of(out) is not None:
         shutil.rmtree(out)
+        shutil.rmtree(beside(out, "done"), ignore_errors=True)
 
 
 def stage_of(folder: Path) -> str | None:

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
@@ -25,8 +25,8 @@ class Processes:
     def __init__(self, n: int) -> None:
         self.n = n
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Counts]]:
-        """Each job with its counts, as they end."""
+    def run(self, jobs: Sequence[Job]) -> Generator[tuple[Job, Counts], None, None]:
+        """Each job with its counts, as they end; whoever closes this ends the processes."""
         if self.n == 1 or len(jobs) == 1:
             for job in jobs:
                 yield job, job()
@@ -36,18 +36,23 @@ class Processes:
         while left:
             yield from self._until_one_dies(left, tries)
 
+    def _may_start(self, job: Job, running: Collection[Job], tries: Counter[Job]) -> bool:
+        """Whether there is room for it; who is on his last try is alone, so that he is the one."""
+        last = [one for one in (job, *running) if tries[one] == _TRIES - 1]
+        return not running or (len(running) < self.n and not last)
+
     def _until_one_dies(
         self, left: deque[Job], tries: Counter[Job]
-    ) -> Iterator[tuple[Job, Counts]]:
+    ) -> Generator[tuple[Job, Counts], None, None]:
         """Do jobs from `left`; those that were at work when a process died are put back there."""
         others = set(active_children())
         pool = ProcessPoolExecutor(self.n, get_context("spawn"), _start)
         running: dict[Future[Counts], Job] = {}
         try:
             while left or running:
-                while left and len(running) < self.n:
-                    job = left.popleft()
-                    running[pool.submit(job)] = job
+                while left and self._may_start(left[0], running.values(), tries):
+                    running[pool.submit(left[0])] = left[0]  # raises where one has just died
+                    left.popleft()
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     result = future.result()

@@ -4,7 +4,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,13 @@ _N_MEMBERS = 3
 
 @dataclass(frozen=True)
 class CleanConfig:
-    """What to keep, and who does the work."""
+    """What to keep."""
 
     recipe: str = "web"  # web, books, chat, code, simple, none, or a .toml file of yours
     lang: str = ""  # keep these languages only, by ISO 639-1: en,zh
     evaluation: tuple[Path, ...] = ()  # evaluation sets (.jsonl .json .csv .txt) not to be learned
     on_overlap: OverlapAction = "drop"  # what to do with a document that has a text of theirs
     limit: int = 0  # look at the first so many documents only; 0 takes all
-    scale: Scale = field(default_factory=Scale)
     overwrite: bool = False  # replace a folder that this made before
 
     def __post_init__(self) -> None:
@@ -66,7 +65,11 @@ class CleanConfig:
 
 
 def clean_documents(
-    folder: Path | str, out: Path | str, *, config: CleanConfig | None = None
+    folder: Path | str,
+    out: Path | str,
+    *,
+    config: CleanConfig | None = None,
+    scale: Scale | None = None,
 ) -> Counts:
     """Clean a folder of documents: one form, languages, rules of quality, duplicates, exams.
 
@@ -75,7 +78,8 @@ def clean_documents(
     returns  what became of the documents, by reason
     raises   ConfigError, DataError
     """
-    config, folder, out = config or CleanConfig(), Path(folder), Path(out)
+    config, scale = config or CleanConfig(), scale or Scale()
+    folder, out = Path(folder), Path(out)
     recipe = load_recipe(config.recipe)
     if config.lang:
         recipe = _with_languages(recipe, config.lang)
@@ -84,9 +88,7 @@ def clean_documents(
             raise DataError(f"{path} does not exist, or is not a file.")
     shards = in_order(folder.iterdir()) if folder.is_dir() else []
     if not shards:
-        raise DataError(
-            f"{folder} holds no {ENDING} files. Make them with: scratchlm corpus extract"
-        )
+        raise DataError(f"{folder} holds no {ENDING} files: scratchlm corpus extract makes them.")
     settings = CleanSettings(
         recipe, tuple(config.evaluation), config.on_overlap, config.limit, _made_of(shards)
     )
@@ -95,7 +97,7 @@ def clean_documents(
         if config.overwrite:
             discard(out)
             shutil.rmtree(work, ignore_errors=True)
-        cleaning = _Cleaning(folder, out, work, settings, config, config.scale.executor())
+        cleaning = _Cleaning(folder, out, work, settings, config, scale.executor())
         counts = cleaning.run(shards)
         shutil.rmtree(work)
     kept = f"{counts.n_kept:,} of {counted(counts.n_in, 'document')}"

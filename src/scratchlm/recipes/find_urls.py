@@ -4,23 +4,21 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scratchlm.base.errors import ConfigError, DataError
-from scratchlm.base.files import beside, locked, write_json, write_manifest, write_whole
+from scratchlm.base.files import beside, locked, write_json, write_whole
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress, counted
 from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.stages import (
     COUNTS,
-    FORMAT,
-    VERSION,
     Counts,
     claim,
     counts_of,
     discard,
-    release,
+    finish,
     run_stage,
     stage_facts,
     stage_of,
@@ -35,7 +33,7 @@ _ENDING = ".jsonl"
 
 @dataclass(frozen=True)
 class UrlsConfig:
-    """Which links are kept, and who does the work."""
+    """Which links are kept."""
 
     min_score: int = 3  # votes for less votes against, at least: WebText's (Radford et al. 2019)
     years: str = ""  # only these, by submission, UTC: 2016-2018 or 2016
@@ -44,7 +42,6 @@ class UrlsConfig:
     known: Path | None = None  # a folder of earlier lists: what stands there is left out
     memory_mb: int = 256  # for addresses seen; what does not fit is sorted on the disk
     limit: int = 0  # read the first so many records of each dump only; 0 takes all
-    scale: Scale = field(default_factory=Scale)
     overwrite: bool = False  # replace a folder that this made before
 
     def __post_init__(self) -> None:
@@ -79,7 +76,11 @@ class _Settings:
 
 
 def find_urls(
-    paths: Sequence[Path | str] | Path | str, out: Path | str, *, config: UrlsConfig | None = None
+    paths: Sequence[Path | str] | Path | str,
+    out: Path | str,
+    *,
+    config: UrlsConfig | None = None,
+    scale: Scale | None = None,
 ) -> Counts:
     """Write the pages that submissions point to, each once over all dumps, in their order.
 
@@ -89,7 +90,7 @@ def find_urls(
     returns  what became of the records, by reason; bytes are not counted
     raises   ConfigError, DataError
     """
-    config, out = config or UrlsConfig(), Path(out)
+    config, scale, out = config or UrlsConfig(), scale or Scale(), Path(out)
     dumps = _dumps([paths] if isinstance(paths, Path | str) else paths)
     settings = _Settings(config.rules(), config.limit, str(config.known or ""))
     if config.known and not (config.known / SEEN).is_file():
@@ -104,13 +105,12 @@ def find_urls(
             counts = counts_of(work)
         else:
             counts = run_stage(
-                "candidates", list_candidates, dumps, work, settings, config.scale.executor(),
+                "candidates", list_candidates, dumps, work, settings, scale.executor(),
                 ending=_ENDING,
             )  # fmt: skip
         counts = counts.then(_write_unseen(dumps, work, out, config))
         write_json(out / COUNTS, counts.as_json())
-        release(out)
-        write_manifest(out, FORMAT, VERSION, **stage_facts("urls", settings))
+        finish(out, stage_facts("urls", settings))
         shutil.rmtree(work)
     say(f"{counts.n_kept:,} addresses of {counted(counts.n_in, 'record')}: {out}")
     return counts
