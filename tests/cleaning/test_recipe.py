@@ -37,7 +37,7 @@ def test_nothing_is_hidden(name):
 
 
 def test_english_web_is_what_the_papers_say():
-    papers = Limits(1000, GopherQuality(), GopherRepetition(), FineWeb(), C4())
+    papers = Limits(1000, GopherQuality(), GopherRepetition(), FineWeb(), C4(line_ends=()))
     assert load_recipe("web").en == papers
     assert load_recipe("web").limits("de").quality == GopherQuality(stop_words=(), min_stop_words=0)
 

@@ -163,7 +163,6 @@ def _shown(sample: Sample) -> dict[str, Any]:
         "id": sample.id,
         "source": sample.source,
         "score": sample.score,
-        "value": sample.value,
         "excerpt": sample.excerpt,
     }
 

@@ -25,7 +25,6 @@ class Sample:
     id: str
     source: str
     excerpt: str
-    value: float
     limit: float
     language: str
     number: int
@@ -55,7 +54,7 @@ class Samples:
             if len(heap) == _HELD and sign * found.score < heap[0][0]:
                 continue
             text = excerpt(document.text)
-            facts = (document.id, document.source, text, found.value, found.limit, language)
+            facts = (document.id, document.source, text, found.limit, language)
             self._add(heap, sign, Sample(found.score, *facts, number))
 
     @staticmethod
