@@ -11,7 +11,7 @@ from typing import Any
 from scratchlm.base.errors import MissingExtraError
 
 UNKNOWN = "und"  # ISO 639-2: undetermined
-_PART = 600  # characters that are looked at, at the beginning and in the middle
+_PART = 300  # characters that are looked at, at the beginning and in the middle
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 _HANGUL = re.compile("[\uac00-\ud7a3]")

@@ -8,7 +8,7 @@ facts of each shard beside it, lines.npy, common.npy, fates/ and finished/.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +35,11 @@ from scratchlm.corpus.store import n_bytes, read_stored, write_documents
 EMPTY = "empty"
 NOTHING_LEFT = "boilerplate: nothing left"
 FATES = ("", "duplicate: equal", "duplicate: similar")  # by number in fates/
-_FORMS = {"as it is": str, "normal": normalise, "simple": simplify}
+_FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": lambda text: text,
+    "normal": normalise,
+    "simple": simplify,
+}
 _EXAMPLES = 10  # of a kind, in a shard
 _HOST = re.compile(r"(?:www\.)?([^:/?#]+)")
 

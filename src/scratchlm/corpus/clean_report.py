@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from scratchlm.cleaning.limits import PAPERS
 from scratchlm.cleaning.near_duplicates import Cluster
 from scratchlm.corpus.clean import EMPTY, FATES, NOTHING_LEFT, most_pages
@@ -55,14 +57,14 @@ def report(
     counts: Counts,
     judged: Sequence[Mapping[str, Any]],
     finished: Sequence[Mapping[str, Any]],
-    stays: Sequence[bool] | None,
+    stays: np.ndarray | None,
     clusters: Mapping[str, Any],
     before: Sequence[tuple[str, Counts]],
 ) -> dict[str, Any]:
     """Everything that the page shows.
 
     judged, finished   the facts of the first and the last pass, shard by shard
-    stays              of each judged document whether it is no duplicate; None: not looked for
+    stays              (n,) bool: whether a judged document is no duplicate; None: not looked for
     clusters           what `cluster_examples` gave
     """
     sizes = _added(finished, "language_bytes")
@@ -126,7 +128,7 @@ def _tokens(sizes: Counter[str]) -> dict[str, Any]:
 
 
 def _rules(
-    counts: Counts, judged: Sequence[Mapping[str, Any]], stays: Sequence[bool] | None
+    counts: Counts, judged: Sequence[Mapping[str, Any]], stays: np.ndarray | None
 ) -> dict[str, Any]:
     samples, first = Samples(), 0
     for shard in judged:

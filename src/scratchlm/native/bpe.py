@@ -1,0 +1,105 @@
+"""Byte-level BPE in compiled code: what tables of cuts and a list of merges make of a text."""
+
+import ctypes
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scratchlm.native import library as lib
+
+MAX_IDS = (1 << 21) - 1  # ids are below; two of them and a rank share 64 bits in kernels/bpe.h
+MAX_MERGES = (1 << 22) - 1
+_N_CHARACTERS = 1 << 16
+_MOST_CACHED = 4  # ids of a word that is kept
+_CACHE_BITS = 17  # 8 MB for 262,144 words
+
+
+def available() -> bool:
+    """Whether the compiled code is there and not switched off."""
+    return lib.library() is not None
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """How a text is cut into words, one table after the other.
+
+    classes   (0x110000,) uint8, the class of each code point, below stride - 2; the two classes
+              above are that of a character's second to last byte and that of the end
+    tables    uint16, rows of `stride` entries: the place of the next row << 1 | whether a match
+              ended before this character; row 0 is the end
+    starts    (n,) uint16, the place of each table's first row
+    """
+
+    classes: np.ndarray
+    tables: np.ndarray
+    starts: np.ndarray
+    stride: int
+
+
+class Encoder:
+    """Texts to ids. Several threads may use it at once.
+
+    cuts     what is never merged across
+    tokens   the bytes of each id
+    merges   (3, n) left id, right id and the id of both; the first is made first
+    whole    ids that a word of their bytes becomes without merges
+    """
+
+    def __init__(
+        self, cuts: Cuts, tokens: Sequence[bytes], merges: np.ndarray, whole: Sequence[int] = ()
+    ) -> None:
+        kernels = lib.library()
+        assert kernels is not None, "the caller asked `available`"
+        assert len(tokens) < MAX_IDS
+        assert merges.shape[1] < MAX_MERGES
+        self._kernels = kernels
+        ids = {token: i for i, token in enumerate(tokens)}
+        n_merges, n_whole = merges.shape[1], len(whole)
+        pair_bits, whole_bits = (max(4, (2 * n).bit_length()) for n in (n_merges, n_whole))
+        # what the structure points to, so that it lives as long
+        self._arrays = {
+            "classes": cuts.classes,
+            "tables": cuts.tables,
+            "starts": cuts.starts,
+            "merges": np.ascontiguousarray(merges, dtype=np.uint32),
+            "byte_ids": np.array([ids[bytes([i])] for i in range(256)], dtype=np.uint32),
+            "token_bytes": np.frombuffer(b"".join(tokens), dtype=np.uint8),
+            "token_ends": np.cumsum([0, *map(len, tokens)], dtype=np.int64),
+            "whole": np.array(whole, dtype=np.uint32),
+            "pairs": np.zeros(1 << pair_bits, dtype=np.uint64),
+            "whole_slots": np.zeros(1 << whole_bits, dtype=np.uint32),
+            "characters": np.zeros((_N_CHARACTERS, 4), dtype=np.uint32),
+            "joins": np.zeros((256, 4), dtype=np.uint64),
+        }
+        self._fixed = lib.Bpe(
+            n_cuts=len(cuts.starts),
+            stride=cuts.stride,
+            n_merges=n_merges,
+            n_whole=n_whole,
+            longest_whole=max((len(tokens[i]) for i in whole), default=0),
+            pair_bits=pair_bits,
+            whole_bits=whole_bits,
+            multiplier=secrets.randbits(64) | 1,  # drawn: no file has merges that all collide
+            cache_bits=_CACHE_BITS,
+            **{name: array.ctypes.data for name, array in self._arrays.items()},
+        )
+        kernels.run("bpe_index", self._fixed, 1)
+        self._caches: list[np.ndarray] = []  # those that no thread uses now
+
+    def encode(self, text: bytes) -> np.ndarray:
+        """The ids of a text that is valid UTF-8: (n_ids,) uint32."""
+        ids = np.empty(len(text) + _MOST_CACHED, dtype=np.uint32)
+        n_ids = ctypes.c_long()
+        try:
+            cache = self._caches.pop()
+        except IndexError:
+            cache = np.zeros(64 * ((1 << _CACHE_BITS) + 1), dtype=np.uint8)
+        arguments = lib.Bpe.from_buffer_copy(self._fixed)
+        arguments.n, arguments.text = len(text), text
+        arguments.ids, arguments.n_ids = ids.ctypes.data, ctypes.addressof(n_ids)
+        arguments.cache = cache.ctypes.data
+        self._kernels.run("bpe_encode", arguments, 1)
+        self._caches.append(cache)
+        return ids[: n_ids.value].copy()
