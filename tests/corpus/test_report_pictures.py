@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchlm.corpus import report_words
+from scratchlm.corpus.report import Leader
 from scratchlm.corpus.report_charts import draw_histogram, median
 from scratchlm.corpus.report_diff import differences
 from scratchlm.corpus.report_flow import SHEETS, Gate, Terms, draw_flow, joined, wrapped
-from scratchlm.corpus.report_page import cut, gauge_at, linked, percent
+from scratchlm.corpus.report_page import cut, gauge_at, linked, percent, places
 from scratchlm.corpus.report_words import Words
 
 EN, ZH = Words("en"), Words("zh")
@@ -162,6 +163,20 @@ def test_only_numbers_of_arxiv_become_links():
     ]
     assert linked("javascript:x") == [("javascript:x", "")]
     assert linked("") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("https://a.example/x", ["https://a.example/x", "x:7"]),
+        ("x:7", ["x:7"]),
+        ("/some/folder/x", ["x:7"]),
+        ("C:\\folder\\x", ["x:7"]),
+        ("a.example", ["a.example", "x:7"]),
+    ],
+)
+def test_the_page_tells_addresses_and_no_paths(source, shown):
+    assert places(Leader("x:7", source, "")) == shown
 
 
 def test_a_bar_is_seen_where_there_is_something():

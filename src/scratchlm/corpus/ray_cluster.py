@@ -111,8 +111,8 @@ def _connect(ray: Any, address: str, n: int) -> None:
     except (OSError, RuntimeError, ValueError) as bad:  # ConnectionError is an OSError
         raise ConfigError(
             f"the Ray cluster at {address!r} cannot be used ({bad}). Start one with ray start "
-            "--head, name another with --address (if that asks for a token, set RAY_AUTH_MODE=token), "
-            "or try --address local, which takes this machine alone."
+            "--head, or name another with --address; one that asks for a token needs "
+            "RAY_AUTH_MODE=token. --address local takes this machine alone."
         ) from None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import jinja2
 
-from scratchlm.corpus.report import Report, readable
+from scratchlm.corpus.report import Leader, Match, Member, Report, Sample, readable
 from scratchlm.corpus.report_charts import chars_of, draw_histogram
 from scratchlm.corpus.report_diff import CUT, differences
 from scratchlm.corpus.report_flow import SHEETS, Gate, Picture, Terms, draw_flow
@@ -100,6 +100,7 @@ def _facts(report: Report, folder: str, words: Words, chars: int, rows: int) -> 
         "length_rows": lambda found: _length_rows([report.lengths[one.code] for one in found]),
         "linked": linked,
         "percent": percent,
+        "places": places,
         "percentage": lambda part: words.share(round(10_000 * part), 10_000),
     }
     return {**facts, "sections": _sections(facts)}
@@ -190,6 +191,14 @@ def cut(text: str, most: int) -> str:
     if len(lines) <= _MOST_LINES and len(left) <= most:
         return left
     return left[:most].rstrip() + CUT
+
+
+def places(document: Sample | Leader | Member | Match) -> list[str]:
+    """Where a document is from: its address and its id. A path stays out: the id ends like it,
+    and a page that is sent about need not tell how folders are called.
+    """
+    is_path = "://" not in document.source and re.search(r"[/\\]", document.source)
+    return list(dict.fromkeys([document.id] if is_path else [document.source, document.id]))
 
 
 def linked(text: str) -> list[tuple[str, str]]:

@@ -13,14 +13,11 @@ from typing import Any
 
 from scratchlm.base.errors import DataError
 from scratchlm.base.files import write_whole
-from scratchlm.base.zstd import zstandard
+from scratchlm.base.zstd import read_lines, zstandard
 from scratchlm.corpus.read import Document
 
 ENDING = ".jsonl.zst"
 _LEVEL = 3  # of zstd: 9 is a tenth smaller and four times slower
-_MOST_LINE = 1 << 28  # bytes, so that a wrong file cannot fill the memory
-_CHUNK = 1 << 20
-_PURPOSE = f"A file that ends in {ENDING}"
 
 
 def n_bytes(text: str) -> int:
@@ -34,7 +31,7 @@ def write_documents(path: Path) -> Iterator[Callable[[Document], None]]:
 
     Yields what writes one. Half of a surrogate pair, which no file can hold, becomes U+FFFD.
     """
-    pack = zstandard(_PURPOSE).ZstdCompressor(level=_LEVEL).stream_writer
+    pack = zstandard(f"Writing {path.name}").ZstdCompressor(level=_LEVEL).stream_writer
     with write_whole(path) as file, pack(file, closefd=False) as packed:
 
         def write(document: Document) -> None:
@@ -59,7 +56,7 @@ def read_stored(path: Path) -> Iterator[Document]:
 
     raises   DataError naming file and line for what is damaged, cut short or no document
     """
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         try:
             record: Any = json.loads(line)
             name, text, source, meta = (record[key] for key in ("id", "text", "source", "meta"))
@@ -70,23 +67,6 @@ def read_stored(path: Path) -> Iterator[Document]:
         if [type(one) for one in (name, text, source, meta)] != [str, str, str, dict]:
             raise DataError(f"{path}, line {number}, is no document: the file was damaged.")
         yield Document(name, text, source, meta, number=number)
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    zstd = zstandard(_PURPOSE)
-    unpack = zstd.ZstdDecompressor().decompressobj()
-    rest = b""
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            try:
-                *whole, rest = (rest + unpack.decompress(chunk)).split(b"\n")
-            except zstd.ZstdError as bad:
-                raise DataError(f"{path} is damaged or no {ENDING} file ({bad}).") from None
-            yield from whole
-            if len(rest) > _MOST_LINE:
-                raise DataError(f"{path} has a line of over {_MOST_LINE >> 20} MB.")
-    if rest or not unpack.eof:
-        raise DataError(f"{path} is cut short. Make it again.")
 
 
 def _whole_characters(text: str) -> str:

@@ -18,6 +18,7 @@ from scratchlm.recipes.pretrain import Resume, pretrain
 from scratchlm.recipes.pretrain_run import PretrainResult
 from scratchlm.recipes.probe import step_seconds
 from scratchlm.recipes.run_config import CONFIG, RunConfig, TextConfig
+from scratchlm.recipes.sources import DOCUMENTS, as_text
 from scratchlm.training.clock import Clock
 from scratchlm.training.optimizers import ScheduleConfig
 
@@ -38,8 +39,10 @@ def build(
     device: str | None = None,
     began: float | None = None,
 ) -> PretrainResult:
-    """Train a tokenizer and a model on files and folders of text; the model folder is OUT/model.
+    """Train a tokenizer and a model on files and folders; the model folder is OUT/model.
 
+    paths      of any kind that `extract_documents` reads; what is no plain text becomes documents
+               in OUT/documents first
     budget     how long all of it may take: "20m", "2h"; "" takes ten minutes on a CPU, or less
                where the text is soon learned
     until      instead, when it shall have ended: "18:00", "2026-11-21 18:00"
@@ -54,7 +57,7 @@ def build(
     """
     began = began or time.monotonic()
     choice = choose_for(
-        paths,
+        as_text(paths, Path(out) / DOCUMENTS),
         out,
         budget=budget,
         until=until,

@@ -117,7 +117,8 @@ def _goes_on(out: Path, resume: Resume) -> bool:
             f'{out} holds a run. With resume = "auto" it goes on; or name another folder.'
         )
     if not holds_run:
-        ours = (LOCK, ".data", "data")  # of a run that was ended while it prepared its text
+        # of a run that was ended while it prepared its text
+        ours = (LOCK, ".data", "data", ".documents", "documents")
         others = sorted(p.name for p in out.iterdir() if not p.name.startswith(ours))
         if others:
             raise ConfigError(
