@@ -14,8 +14,11 @@ def extract(folder: str, n_pages: int, library: str) -> dict[str, Any]:
 def _newspaper4k() -> Callable[[bytes], str]:
     import newspaper  # only the peers' interpreter needs it
 
+    offline = newspaper.Config()
+    offline.fetch_images = False
+
     def text_of(body: bytes) -> str:
-        article = newspaper.Article(url="")
+        article = newspaper.Article(url="", config=offline)
         article.download(input_html=body.decode("utf-8", "replace"))
         article.parse()
         return article.text

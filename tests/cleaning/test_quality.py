@@ -151,7 +151,7 @@ CHARS = CHINESE_PROSE.replace("\n", "")
          "too many lines end with an ellipsis"),
         ("在1900年的，" * 60, "too few words with a letter"),
         ("手机批发，女装，男鞋，箱包厂家，价格优惠，深圳电子，数码配件，" * 5 + "不锈钢有限公司",
-         "too few stop words"),
+         "too few stop words, by share"),
     ],
 )  # fmt: skip
 def test_gopher_names_what_is_wrong_in_chinese(text, expected):
@@ -259,7 +259,7 @@ def test_c4_leaves_lines_out():
         "请阅读我们的隐私政策和使用条款。",
     ]
     text = "\n".join([dropped[0], kept[0], *dropped[1:], kept[1]])
-    ends = tuple("。！？；…”」』.!?\"")
+    ends = tuple('。！？；…”」』.!?"')
     assert c4_lines(Parts(text, "zh"), replace(CHINESE.c4, line_ends=ends)) == "\n".join(kept)
     every_end = C4(line_ends=(), min_line_words=1, barred_lines=())
     assert c4_lines(Parts(text, "zh"), every_end) == text

@@ -52,6 +52,7 @@ def tarred(files: dict[str, bytes]) -> bytes:
 
 def items(folder: Path, reading: Reading = READING, **files: bytes) -> list[Item]:
     """What a folder of these files holds."""
+    folder.mkdir(exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return [one for file in find_sources([folder]) for one in contents(Part(file), reading)]
@@ -263,6 +264,9 @@ def test_texts_in_no_encoding(tmp_path):
     )
     assert found["b.txt"] == "binary"
     assert found["c.txt"].count("\ufffd") <= 1
+    (one,) = items(tmp_path / "one", **{"a.txt": "é".encode() * 200 + b"\xff"})
+    assert isinstance(one, Document)
+    assert one.meta == {"kind": "text", "n_broken": 1}
 
 
 def test_a_table_that_breaks_off(tmp_path):

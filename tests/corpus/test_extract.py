@@ -138,31 +138,31 @@ import sys
 from scratchlm.corpus import shards
 from scratchlm.corpus.executors import Scale
 from scratchlm.recipes.extract_documents import extract_documents
-shards._FILES = 2
+shards._FILES = 4
 extract_documents(sys.argv[1], sys.argv[2], scale=Scale(1))
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_run_that_is_killed_goes_on_to_the_same_bytes(sources, tmp_path, monkeypatch):
-    monkeypatch.setattr("scratchlm.corpus.shards._FILES", 2)
+    monkeypatch.setattr("scratchlm.corpus.shards._FILES", 4)
     extract_documents(sources, tmp_path / "whole", scale=Scale(1))
-    command = [sys.executable, "-c", KILLED, str(sources), str(tmp_path / "killed")]
-    n_kills = 0
-    while not (tmp_path / "killed" / "manifest.json").is_file():
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, str(sources), str(out)]
+    for n_done in (1, 2):
         process = subprocess.Popen(command)
-        try:
-            assert process.wait(1.5 + 0.4 * n_kills) == 0
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            n_kills += 1
-    assert n_kills
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+        while process.poll() is None and len(list(out.glob(".done/0*.json"))) < n_done:
+            time.sleep(0.01)
+        time.sleep(0.05 * n_done)  # into the next one
+        process.kill()
+        process.wait()
+    assert not (out / "manifest.json").exists()
+    subprocess.run(command, check=True)
+    assert content(out) == content(tmp_path / "whole")
 
 
 def test_only_shards_that_are_not_done_are_done_again(sources, tmp_path, monkeypatch):
-    monkeypatch.setattr("scratchlm.corpus.shards._FILES", 4)
+    monkeypatch.setattr("scratchlm.corpus.shards._FILES", 5)
     extract_documents(sources, tmp_path / "whole", scale=Scale(1))
     done: Counter[str] = Counter()
     allowed = [2]
@@ -282,8 +282,10 @@ def test_documents_as_a_stream(sources, tmp_path):
     extract_documents(sources, tmp_path / "docs", scale=Scale(1))
     stored = [(one.id, one.text, one.source, one.meta) for one in documents(tmp_path / "docs")]
     for workers in (1, 3):
-        stream = documents_of([sources], workers=workers)
+        dropped: Counter[str] = Counter()
+        stream = documents_of([sources], workers=workers, dropped=dropped)
         assert [(one.id, one.text, one.source, one.meta) for one in stream] == stored
+        assert dropped == DROPPED
     assert len(list(documents_of([sources], ExtractConfig(limit=2)))) <= 2
 
 

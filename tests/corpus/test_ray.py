@@ -22,16 +22,19 @@ from scratchlm.cleaning.near_duplicates import (
     write_signatures,
 )
 from scratchlm.corpus import ray_cluster
-from scratchlm.corpus.executors import executor
+from scratchlm.corpus.executors import Scale
+from scratchlm.corpus.ray_cluster import RayCluster
 from scratchlm.corpus.read import Document
 from scratchlm.corpus.stages import Counts, Job, in_order, run_stage
 from scratchlm.corpus.store import ENDING, n_bytes, read_stored, write_documents
 from scratchlm.corpus.workers import Processes
+from scratchlm.recipes.clean_documents import CleanConfig, clean_documents
 
 ray = pytest.importorskip("ray", reason="the extra `ray`")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")]
 
 N_SHARDS = 9
+WORDS = ("river", "stone", "garden", "window", "letter", "morning", "teacher", "bridge")
 MOST_SECONDS = 60
 
 
@@ -119,7 +122,8 @@ def shards(tmp_path) -> list[Path]:
     for n in range(N_SHARDS):
         with write_documents(tmp_path / "in" / f"{n:05}{ENDING}") as write:
             for i in range(n, 100, N_SHARDS):
-                text = f"one {i // 2} likes \u6625\u7720\u4e0d\u89c9\u6653 and rivers " * 9
+                words = " ".join(f"{word}{n}-{i // 4}" for n in range(6) for word in WORDS)
+                text = f"one {i} likes \u6625\u7720\u4e0d\u89c9\u6653 and {words}"
                 write(Document(str(i), "a b c" if i % 7 == 0 else text, "here", {"n": i}))
     return in_order((tmp_path / "in").iterdir())
 
@@ -163,7 +167,7 @@ def slow_pid(settings: Where) -> int:
 
 
 def test_a_cluster_writes_what_processes_write(address, shards, where, tmp_path):
-    on_ray = run_stage("shout", shout, shards, tmp_path / "ray", where, executor(0, "ray", address))
+    on_ray = run_stage("shout", shout, shards, tmp_path / "ray", where, RayCluster(address, 0))
     pids = {line.split()[1] for line in Path(where.log).read_text("utf-8").splitlines()}
     assert str(os.getpid()) not in pids
     assert len(pids) > 1
@@ -176,7 +180,7 @@ def test_a_cluster_writes_what_processes_write(address, shards, where, tmp_path)
 
 def test_near_duplicates_are_the_same(address, shards, where, tmp_path):
     found = []
-    for name, who in (("ray", executor(2, "ray", address)), ("here", Processes(2))):
+    for name, who in (("ray", RayCluster(address, 2)), ("here", Processes(2))):
         out = tmp_path / name
         run_stage("sign", sign, shards, out, where, who, ending=".signatures")
         paths = sorted(out.glob("*.signatures"))
@@ -186,10 +190,22 @@ def test_near_duplicates_are_the_same(address, shards, where, tmp_path):
     assert len(set(found[0][0])) < 60  # of 100
 
 
+@pytest.mark.usefixtures("shards")
+def test_cleaning_as_a_whole_is_the_same(address, tmp_path):
+    counts = {}
+    for name, scale in (("ray", Scale(2, "ray", address)), ("here", Scale(2))):
+        config = CleanConfig(recipe="chat")
+        counts[name] = clean_documents(tmp_path / "in", tmp_path / name, config=config, scale=scale)
+    assert counts["ray"] == counts["here"]
+    assert counts["ray"].dropped["duplicate: similar"] > 40
+    for path in (tmp_path / "here").iterdir():
+        assert path.read_bytes() == (tmp_path / "ray" / path.name).read_bytes()
+
+
 def test_a_worker_that_is_killed_is_replaced(address, shards, tmp_path):
     where = Where(str(tmp_path / "log"), slow=shards[4].name)
     Thread(target=lambda: os.kill(slow_pid(where), signal.SIGKILL)).start()
-    counts = run_stage("shout", shout, shards, tmp_path / "out", where, executor(2, "ray", address))
+    counts = run_stage("shout", shout, shards, tmp_path / "out", where, RayCluster(address, 2))
     assert begun(where) == {shard.name: 1 + (shard == shards[4]) for shard in shards}
     whole = run_stage("shout", shout, shards, tmp_path / "whole", where, Processes(1))
     assert counts == whole
@@ -199,7 +215,7 @@ def test_a_worker_that_is_killed_is_replaced(address, shards, tmp_path):
 def test_the_shard_that_kills_its_worker_is_named(address, shards, tmp_path):
     where = Where(str(tmp_path / "log"), bad=shards[1].name)
     with pytest.raises(DataError, match=rf"{where.bad}: a worker process died 3 times .*Ray says"):
-        run_stage("shout", shout, shards, tmp_path / "out", where, executor(2, "ray", address))
+        run_stage("shout", shout, shards, tmp_path / "out", where, RayCluster(address, 2))
     assert begun(where)[where.bad] == 3
 
 
@@ -212,18 +228,16 @@ def test_the_shard_that_kills_its_worker_is_named(address, shards, tmp_path):
     ],
 )
 def test_an_error_stays_what_it_is(address, kind, error, said, shards, tmp_path):
-    cluster = executor(2, "ray", address)
+    cluster = RayCluster(address, 2)
     with pytest.raises(error, match=said) as raised:
-        run_stage(
-            "fail", fail, shards, tmp_path / "out", Where("", bad=kind), executor(2, "ray", address)
-        )
+        run_stage("fail", fail, shards, tmp_path / "out", Where("", bad=kind), cluster)
     assert type(raised.value) is error
 
 
 def test_who_takes_no_more_results_ends_what_runs(address, shards, tmp_path):
     where = Where(str(tmp_path / "log"), slow=shards[1].name)
     jobs = [Job(shout, shard, tmp_path / shard.name, where) for shard in shards]
-    results = executor(2, "ray", address).run(jobs)
+    results = RayCluster(address, 2).run(jobs)
     next(results)
     pid = slow_pid(where)
     results.close()
@@ -233,7 +247,7 @@ def test_who_takes_no_more_results_ends_what_runs(address, shards, tmp_path):
 
 def test_not_more_than_so_many_at_a_time(address, shards, where, tmp_path):
     jobs = [Job(shout, shard, tmp_path / shard.name, where) for shard in shards]
-    for n_done, (job, _) in enumerate(executor(1, "ray", address).run(jobs), 1):
+    for n_done, (job, _) in enumerate(RayCluster(address, 1).run(jobs), 1):
         assert job is jobs[n_done - 1]
         assert sum(begun(where).values()) == n_done
 
@@ -241,7 +255,7 @@ def test_not_more_than_so_many_at_a_time(address, shards, where, tmp_path):
 def test_paths_begin_where_the_user_is(address, shards, where, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [shard.relative_to(tmp_path) for shard in shards]
-    counts = run_stage("shout", shout, names, Path("out"), where, executor(2, "ray", address))
+    counts = run_stage("shout", shout, names, Path("out"), where, RayCluster(address, 2))
     assert counts.n_in == 100
     assert len(content(tmp_path / "out")) == N_SHARDS
 
@@ -251,12 +265,12 @@ def test_a_machine_that_does_not_see_a_shard_is_named(address, shards, where, tm
     jobs = [Job(shout, gone, tmp_path / "x", where), Job(shout, shards[0], tmp_path / "y", where)]
     said = rf"^{platform.node()} does not see {gone}\. .*disk that all machines"
     with pytest.raises(DataError, match=said):
-        list(executor(2, "ray", address).run(jobs))
+        list(RayCluster(address, 2).run(jobs))
 
 
 def test_what_is_written_must_be_seen_here(address, shards, where, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_cluster, "_LATE_SECONDS", 0.1)
-    cluster = executor(2, "ray", address)
+    cluster = RayCluster(address, 2)
     with pytest.raises(DataError, match=r"0\.jsonl\.zst was written by a machine .*not see it"):
         run_stage("none", write_nothing, shards[:1], tmp_path / "out", where, cluster)
 
@@ -264,7 +278,7 @@ def test_what_is_written_must_be_seen_here(address, shards, where, tmp_path, mon
 def test_another_version_of_scratchlm_is_refused(address, shards, where, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_cluster, "__version__", "99.0")
     with pytest.raises(ConfigError, match=r"this machine has 99\.0: .*Install the same version"):
-        run_stage("shout", shout, shards, tmp_path / "out", where, executor(2, "ray", address))
+        run_stage("shout", shout, shards, tmp_path / "out", where, RayCluster(address, 2))
 
 
 DRIVER = """
@@ -360,7 +374,7 @@ def test_a_cluster_that_is_not_there_is_one_clear_error(tmp_path):
 def test_whoever_was_connected_stays_so(address, shards, where, tmp_path, caplog):
     caplog.set_level(logging.INFO, "scratchlm")
     ray.init(address, log_to_driver=False, logging_level="ERROR")
-    counts = run_stage("shout", shout, shards, tmp_path / "out", where, executor(2, "ray"))
+    counts = run_stage("shout", shout, shards, tmp_path / "out", where, RayCluster("auto", 2))
     assert counts.n_in == 100
     assert "the cluster that this process is connected to, 2 processors of 1 mach" in caplog.text
     assert ray.is_initialized()

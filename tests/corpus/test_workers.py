@@ -15,7 +15,7 @@ import pytest
 
 from scratchlm.base.errors import ConfigError, DataError, MissingExtraError
 from scratchlm.base.runtime import cpu_count
-from scratchlm.corpus.executors import Scale, executor
+from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.ray_cluster import RayCluster
 from scratchlm.corpus.read import Document
 from scratchlm.corpus.stages import Counts, Job, in_order, run_stage
@@ -198,8 +198,8 @@ def test_workers_end_with_their_parent(how, tmp_path):
 
 
 def test_options_become_an_executor():
-    assert executor(3).n == 3
-    assert executor().n == cpu_count()
+    assert Scale(3).executor().n == 3
+    assert Scale().executor().n == cpu_count()
     cluster = Scale(2, "ray", "local").executor()
     assert isinstance(cluster, RayCluster)
     assert (cluster.n, cluster.address) == (2, "local")
@@ -214,10 +214,10 @@ def test_options_become_an_executor():
 )
 def test_options_that_cannot_be_are_refused(options, said):
     with pytest.raises(ConfigError, match=said):
-        executor(*options)
+        Scale(*options)
 
 
 def test_a_cluster_needs_its_library(monkeypatch, shards, where, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r'pip install "scratchlm\[ray\]"'):
-        run_stage("shout", shout, shards, tmp_path / "out", where, executor(2, "ray"))
+        run_stage("shout", shout, shards, tmp_path / "out", where, Scale(2, "ray").executor())

@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "scratchlm"
 ROWS = [  # from the ground up; packages in one row do not know each other
     {"base"},
     {"native"},
-    {"tokenizer", "web", "cleaning", "extraction"},
+    {"tokenizer", "web", "cleaning", "report", "extraction"},
     {"model", "data", "corpus"},
     {"checkpoint"},
     {"formats", "training", "generation"},

@@ -36,7 +36,7 @@ def _kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 pytestmark = pytest.mark.usefixtures("_kernels")
 on_each_set = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -136,12 +136,12 @@ def test_no_text_has_no_ids():
 def test_a_word_of_a_megabyte_is_no_trap():
     """Five seconds are 20 times what it takes; a quadratic way would take an hour."""
     merges = draw_merges(2000, "ab世界".encode(), 3)
-    start = time.perf_counter()
+    start = time.thread_time()
     for word in ("ab" * 500_000, "世界" * 170_000, "a" * 1_000_000):
         ids = encoder(merges).encode(word.encode())
         begin = plainly(word[:50].encode(), merges)  # far from the end nothing differs
         assert ids[: len(begin) // 2].tolist() == begin[: len(begin) // 2]
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5
 
 
 def test_threads_do_not_disturb_each_other():

@@ -19,7 +19,8 @@ from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.read import Document
 from scratchlm.corpus.stages import Counts, counts_of, in_order
 from scratchlm.corpus.store import ENDING, read_stored, write_documents
-from scratchlm.recipes.clean_documents import REPORT, CleanConfig, clean_documents
+from scratchlm.recipes.clean_documents import CleanConfig, clean_documents
+from scratchlm.report.facts import REPORT
 
 EXAM = "Which of these animals does not lay its eggs in the water of a quiet pond in the spring?"
 FOOTER = "Copyright of this page: Example News Limited, all rights reserved everywhere."

@@ -141,15 +141,15 @@ def test_lists_without_any_address(tmp_path):
 
 
 def test_a_full_disk_is_said_and_mended(urls, tmp_path, monkeypatch):
-    flush = journal._flush
+    write = journal.response_record
 
-    def fail(_file) -> None:
+    def fail(*_, **__) -> bytes:
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(journal, "_flush", fail)
+    monkeypatch.setattr(journal, "response_record", fail)
     with pytest.raises(DataError, match=r"the disk is full: .*pages could not be written\. Free"):
         fetch_pages(urls, tmp_path / "pages", config=QUICK)
-    monkeypatch.setattr(journal, "_flush", flush)
+    monkeypatch.setattr(journal, "response_record", write)
     assert fetch_pages(urls, tmp_path / "pages", config=QUICK).n_kept == 5
 
 

@@ -1,6 +1,5 @@
 """Files of any kind as text: extracted once, anew when they change, and never where all is text."""
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -47,9 +46,9 @@ def test_files_of_all_kinds_become_documents(folder, tmp_path):
 def test_what_was_extracted_is_taken_again_until_it_changes(folder, tmp_path):
     [out] = as_text(folder, tmp_path / "documents")
     shard = next(out.glob("*.zst"))
-    before = os.stat(shard).st_mtime_ns
+    before = shard.stat().st_mtime_ns
     assert as_text([folder], out) == [out]
-    assert os.stat(shard).st_mtime_ns == before
+    assert shard.stat().st_mtime_ns == before
     (folder / "a.txt").write_text("another text\n", encoding="utf-8")
     as_text([folder], out)
     assert texts([out])["mine/a.txt"] == "another text\n"

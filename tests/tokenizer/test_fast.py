@@ -1,19 +1,17 @@
 """The compiled encoder gives the ids of the `tokenizers` library, or stands aside."""
 
-import ast
-import base64
 import functools
 import itertools
 import json
-import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
-from tokenizers import pre_tokenizers, trainers
 
 from scratchlm.formats.gguf_pre_tokenizers import PRE_TOKENIZERS
 from scratchlm.native import bpe
@@ -109,23 +107,46 @@ def test_ids_of_corners(name, lines):
 
 @pytest.mark.parametrize("name", RULES)
 @given(texts=st.lists(mixed, min_size=1, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_ids_of_random_text(name, texts):
     encoder, backend = pair_of(name)
     assert ids_by(encoder, texts) == ids_of(backend, texts)
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_every_character_is_cut_alike(name):
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("o200k", 16),
+        ("deepseek-v3", 16),
+        *(pytest.param(x, 1, marks=pytest.mark.slow) for x in RULES),
+    ],
+)
+def test_every_character_is_cut_alike(name, step):
     """Each of Unicode's characters between two others; unassigned ones too."""
     encoder, backend = pair_of(name)
-    codes = [*range(0xD800), *range(0xE000, 0x32400), *range(0xE0000, 0xE0200), 0x10FFFF]
-    step = 2000
+    codes = [*range(0xD800), *range(0xE000, 0x32400), *range(0xE0000, 0xE0200), 0x10FFFF][::step]
+    at_once = 2000
     texts = [
-        "".join(f"a{chr(code)}'s {chr(code)}1" for code in codes[i : i + step])
-        for i in range(0, len(codes), step)
+        "".join(f"a{chr(code)}'s {chr(code)}1" for code in codes[i : i + at_once])
+        for i in range(0, len(codes), at_once)
     ]
     assert ids_by(encoder, texts) == ids_of(backend, texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["\\s", *(f"\\p{{{x}}}" for x in ("L", "N", "P", "S", "M", "Lu", "Lo"))]
+)
+def test_kinds_are_what_the_library_says_of_every_character(kind):
+    """Also of those that `cuts` does not ask for."""
+    codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    cut = pre_tokenizers.Split(Regex(f"{kind}+"), "removed")
+    others = cut.pre_tokenize_str("".join(map(chr, codes)))
+    members = set(range(len(codes)))
+    for _, (start, stop) in others:
+        members -= set(range(start, stop))
+    found = np.searchsorted(edges_of_kind(kind), codes, side="right") % 2 == 1
+    assert set(np.flatnonzero(found).tolist()) == members
 
 
 @pytest.mark.parametrize("letter", "strevmld")
@@ -137,16 +158,16 @@ def test_letters_fold_as_the_library_folds_them(letter):
     assert members == {ord(letter), ord(letter.upper())} | extra
 
 
-@pytest.mark.parametrize("name", ["gpt-2", "llama3", "deepseek-v3"])
+@pytest.mark.parametrize("name", ["gpt-2", "deepseek-v3"])
 @pytest.mark.parametrize("unit", ["ab", "\u5e8a\u524d", " ", "\n ", "9", "!?", "a\u0301", "\x00"])
 def test_a_word_of_a_megabyte(name, unit):
     encoder, backend = pair_of(name)
-    text = unit * (1_000_000 // len(unit.encode()))
-    start = time.perf_counter()
-    ids = encoder.encode(text.encode())
-    assert time.perf_counter() - start < 3  # measured: at most 0.4 s; a quadratic way takes hours
-    (expected,) = ids_of(backend, [text])
-    assert ids.tolist() == expected
+    text = unit * (20_000 // len(unit))
+    assert ids_by(encoder, [text]) == ids_of(backend, [text])
+    start = time.thread_time()
+    ids = encoder.encode(text.encode() * 50)
+    assert time.thread_time() - start < 3  # measured: at most 0.3 s; a quadratic way takes hours
+    assert len(ids) >= 49 * len(encoder.encode(text.encode())) / 2
 
 
 @pytest.mark.parametrize("kind", ["bpe", "gpt2"])
@@ -254,16 +275,33 @@ def test_rules_that_leave_ids_alone_are_taken(harmless, lines):
     assert ids_by(tokenizer.fast, lines) == [tokenizer.encode(line) for line in lines]
 
 
-def test_a_byte_without_a_token_or_an_id_of_two_is_left_to_the_library():
-    for change in ("drop", "share"):
-        model = json.loads(json.dumps(model_across_cuts()))
-        model["merges"] = []
-        byte = next(iter(pre_tokenizers.ByteLevel.alphabet()))
-        if change == "drop":
-            del model["vocab"][byte]
-        else:
-            model["vocab"][byte] = model["vocab"]["a"]
-        assert encoder_of({"pre_tokenizer": RULES["gpt-2"], "model": model}) is None
+def small_model(**changes: object) -> dict:
+    """No merges, so that any token can be changed."""
+    model = json.loads(json.dumps(model_across_cuts()))
+    return {**model, "merges": [], **changes}
+
+
+def test_an_id_of_two_tokens_is_left_to_the_library():
+    model = small_model()
+    model["vocab"]["b"] = model["vocab"]["a"]
+    assert encoder_of({"pre_tokenizer": RULES["gpt-2"], "model": model}) is None
+
+
+def test_bytes_without_a_token_are_left_out_as_the_library_does():
+    """SmolLM2 has no token for some control characters; here also for parts of Chinese ones."""
+    model = json.loads(json.dumps(model_across_cuts()))
+    letters = {byte: char for char, byte in bytes_of_characters().items()}
+    gone = {letters[byte] for byte in (0x04, 0x20, 0x9C, 0xF0)}
+    model["merges"] = [pair for pair in model["merges"] if not gone & set("".join(pair))]
+    model["vocab"] = {token: i for token, i in model["vocab"].items() if not gone & set(token)}
+    definition = {"version": "1.0", "pre_tokenizer": RULES["gpt-2"], "model": model}
+    texts = [*CORNERS, "\x04", "\x04\x04", "a\x04b", "\u4e00\x04\u660e\u6708", "\U0001f600", "  "]
+    encoder = encoder_of(definition)
+    assert encoder is not None
+    for _ in range(2):  # the second time from the cache
+        assert ids_by(encoder, texts) == ids_of(build_backend(definition, "gone"), texts)
+    model["unk_token"] = "a"
+    assert encoder_of(definition) is None
 
 
 @pytest.mark.parametrize("ignore_merges", [False, True])
@@ -288,68 +326,3 @@ def test_a_merge_that_stands_twice_counts_where_it_stands_last():
     encoder, backend = encoder_of(definition), build_backend(definition, "twice")
     assert encoder is not None
     assert ids_by(encoder, list(CORNERS)) == ids_of(backend, list(CORNERS))
-
-
-def samples(folder: Path, n_bytes: int = 300_000) -> list[str]:
-    """The begin of texts in all languages that there are."""
-    names = [
-        "text/sotu/data/*", "text/gutenberg/*.txt", "text/debian/fortunes/*",
-        "text/debian/manpages-zh/*", "text/debian/linux-rst/*/*.rst", "text/zh-poetry/*/*.json",
-        "text/wikitext-2/*.txt", "text/tinystories/*.txt", "tokenizers/cs336-a1-fixtures/*.txt",
-        "text/debian/linux-rst/translations/*/*/*",
-    ]  # fmt: skip
-    paths = [path for name in names for path in sorted(folder.glob(name))[:12] if path.is_file()]
-    assert len(paths) > 40
-    return [path.read_bytes()[:n_bytes].decode("utf-8", "replace") for path in paths]
-
-
-@pytest.mark.parametrize("name", ["minimind", "gpt2-hf/models"])
-def test_real_texts_by_real_tokenizers(shared_data, name):
-    tokenizer = Tokenizer.load(shared_data / "tokenizers" / name)
-    assert tokenizer.fast is not None
-    texts = samples(shared_data)
-    assert ids_by(tokenizer.fast, texts) == ids_of(tokenizer._backend(False, False), texts)
-
-
-def test_real_texts_by_a_vocabulary_of_ours(shared_data):
-    texts = samples(shared_data)
-    tokenizer = train_tokenizer(texts, TokenizerConfig(kind="bpe", vocab_size=8000))
-    assert tokenizer.fast is not None
-    assert ids_by(tokenizer.fast, texts) == ids_of(tokenizer._backend(False, False), texts)
-
-
-def from_ranks(path: Path, pre_tokenizer: dict) -> dict:
-    """A definition with tiktoken's vocabulary, where a piece that is a token needs no merges."""
-    lines = path.read_text(encoding="ascii").split()
-    ranks = {base64.b64decode(t): int(r) for t, r in zip(lines[::2], lines[1::2], strict=True)}
-    letters = {byte: char for char, byte in bytes_of_characters().items()}
-    vocab = {"".join(map(letters.get, token)): rank for token, rank in ranks.items()}
-    merges = []
-    for token, rank in ranks.items():
-        parts = [token[i : i + 1] for i in range(len(token))]
-        while len(parts) > 2:
-            pairs = enumerate(itertools.pairwise(parts))
-            least, at = min((ranks.get(left + right, rank), i) for i, (left, right) in pairs)
-            if least == rank:
-                break  # merges do not lead to it
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-        if len(parts) == 2:
-            merges.append((rank, ["".join(map(letters.get, part)) for part in parts]))
-    merges = [pair for _, pair in sorted(merges)]
-    model = {"type": "BPE", "vocab": vocab, "merges": merges, "ignore_merges": True}
-    return {"version": "1.0", "pre_tokenizer": pre_tokenizer, "model": model}
-
-
-@pytest.mark.parametrize(("name", "rules"), [("r50k_base", "gpt-2"), ("cl100k_base", "llama3")])
-def test_vectors_of_gpt_tokenizer(shared_data, name, rules):
-    folder = shared_data / "tokenizers" / "tiktoken-ranks"
-    encoder = encoder_of(from_ranks(folder / f"{name}.tiktoken", RULES[rules]))
-    assert encoder is not None
-    n_checked = 0
-    for plan in (folder / "TestPlans.txt").read_text(encoding="utf-8").split("EncodingName: "):
-        if plan.startswith(f"{name}\n"):
-            found = re.fullmatch(rf"{name}\nSample: (.*)\nEncoded: (\[.*\])\s*", plan, re.DOTALL)
-            assert found
-            assert encoder.encode(found[1].encode()).tolist() == ast.literal_eval(found[2])
-            n_checked += 1
-    assert n_checked > 50

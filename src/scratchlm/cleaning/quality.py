@@ -167,7 +167,7 @@ def _stop_words(parts: Parts, limits: GopherQuality) -> Finding:
     counts = [parts.text.count(word) for word in limits.stop_words]
     by_number = _at_least(rule, sum(map(bool, counts)), limits.min_stop_words)
     share = sum(counts) / max(1, len(parts.words))
-    by_share = _at_least(rule, share, limits.min_stop_share)
+    by_share = _at_least(f"{rule}, by share", share, limits.min_stop_share)
     return by_number if by_number.drops else by_share
 
 

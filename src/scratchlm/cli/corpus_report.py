@@ -6,8 +6,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from scratchlm.cli.command import Command
-from scratchlm.corpus.report_words import Language
 from scratchlm.recipes.corpus_report import report
+from scratchlm.report.words import Language
 
 
 @dataclass(frozen=True)

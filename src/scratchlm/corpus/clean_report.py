@@ -11,9 +11,8 @@ from scratchlm.cleaning.near_duplicates import Cluster
 from scratchlm.corpus.clean import EMPTY, FATES, NOTHING_LEFT, most_pages
 from scratchlm.corpus.samples import N_SAMPLES, Sample, Samples, best_first
 from scratchlm.corpus.stages import Counts
+from scratchlm.report.facts import FORMAT, VERSION
 
-FORMAT = "scratchlm corpus report"
-VERSION = 1
 _N_SOURCES = 50
 _N_LINES = 30
 _N_MATCHES = 10

@@ -33,11 +33,3 @@ class Scale:
         if self.on == "ray":
             return RayCluster(self.address, self.workers)
         return Processes(self.workers or cpu_count())
-
-
-def executor(workers: int = 0, on: Where = "here", address: str = "auto") -> Executor:
-    """`Scale.executor`, of options that are at hand one by one.
-
-    raises   ConfigError for options that cannot be
-    """
-    return Scale(workers, on, address).executor()

@@ -7,7 +7,7 @@ OUT/failed/00000.jsonl      the documents of it that gave no text, each with its
 """
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -163,13 +163,17 @@ def _write_files(out: Path) -> Iterator[Callable[[Document], None]]:
 
 
 def documents_of(
-    paths: Sequence[Path | str], config: ExtractConfig | None = None, *, workers: int = 1
+    paths: Sequence[Path | str],
+    config: ExtractConfig | None = None,
+    *,
+    workers: int = 1,
+    dropped: Counter[str] | None = None,
 ) -> Iterator[Document]:
     """The documents of files and folders of any kind, in order, as a stream.
 
     workers   sandboxes that take documents apart; the documents do not depend on how many
-    raises    DataError for paths with nothing that can be read. Documents that give no text are
-              left out
+    dropped   filled: documents that gave no text and are left out, by reason
+    raises    DataError for paths with nothing that can be read
     """
     config = config or ExtractConfig()
     files = find_sources(paths)
@@ -177,6 +181,8 @@ def documents_of(
     for found in _in_parallel(islice(items, config.limit or None), config, workers):
         if isinstance(found, Document):
             yield found
+        elif dropped is not None:
+            dropped[found.reason] += 1
 
 
 def _in_parallel(

@@ -78,7 +78,10 @@ class Origin:
         return Origin(f"{self.name}:{number}", self.source)
 
     def document(self, text: object, meta: dict[str, Any], n_bytes: int = 0) -> Document | Failure:
-        """A document of that text, unless it is none, is empty, or could not be decoded."""
+        """A document of that text, unless it is none, is empty, or could not be decoded.
+
+        Characters that are broken, in few places, are counted in its meta, as n_broken.
+        """
         if text is not None and not isinstance(text, str):
             return self.failure("no text", f"but {type(text).__name__}", n_bytes)
         if not text or not text.strip():
@@ -86,7 +89,8 @@ class Origin:
         n_broken = text.count("\ufffd")
         if n_broken > _MOST_BROKEN * len(text):
             return self.failure("unknown encoding", f"{n_broken} broken characters", len(text))
-        return Document(self.name, text, self.source, meta)
+        told = {"n_broken": n_broken} if n_broken else {}
+        return Document(self.name, text, self.source, {**meta, **told})
 
 
 class Peeked:

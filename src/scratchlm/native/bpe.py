@@ -12,6 +12,7 @@ from scratchlm.native import library as lib
 MAX_IDS = (1 << 21) - 1  # ids are below; two of them and a rank share 64 bits in kernels/bpe.h
 MAX_MERGES = (1 << 22) - 1
 _N_CHARACTERS = 1 << 16
+_NO_ID = (1 << 32) - 1
 _MOST_CACHED = 4  # ids of a word that is kept
 _CACHE_BITS = 17  # 8 MB for 262,144 words
 
@@ -42,7 +43,7 @@ class Encoder:
     """Texts to ids. Several threads may use it at once.
 
     cuts     what is never merged across
-    tokens   the bytes of each id
+    tokens   the bytes of each id; a byte that is none of them is left out of every text
     merges   (3, n) left id, right id and the id of both; the first is made first
     whole    ids that a word of their bytes becomes without merges
     """
@@ -56,6 +57,7 @@ class Encoder:
         assert merges.shape[1] < MAX_MERGES
         self._kernels = kernels
         ids = {token: i for i, token in enumerate(tokens)}
+        every_byte = [bytes([i]) for i in range(256)]
         n_merges, n_whole = merges.shape[1], len(whole)
         pair_bits, whole_bits = (max(4, (2 * n).bit_length()) for n in (n_merges, n_whole))
         # what the structure points to, so that it lives as long
@@ -64,7 +66,7 @@ class Encoder:
             "tables": cuts.tables,
             "starts": cuts.starts,
             "merges": np.ascontiguousarray(merges, dtype=np.uint32),
-            "byte_ids": np.array([ids[bytes([i])] for i in range(256)], dtype=np.uint32),
+            "byte_ids": np.array([ids.get(byte, _NO_ID) for byte in every_byte], dtype=np.uint32),
             "token_bytes": np.frombuffer(b"".join(tokens), dtype=np.uint8),
             "token_ends": np.cumsum([0, *map(len, tokens)], dtype=np.int64),
             "whole": np.array(whole, dtype=np.uint32),

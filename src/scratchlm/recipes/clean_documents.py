@@ -42,8 +42,8 @@ from scratchlm.corpus.stages import (
     stage_of,
 )
 from scratchlm.corpus.store import ENDING, read_stored, write_documents
+from scratchlm.report.facts import REPORT
 
-REPORT = "report.json"
 _N_CLUSTERS = 20  # shown, with so many members each:
 _N_MEMBERS = 3
 

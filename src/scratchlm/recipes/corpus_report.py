@@ -5,9 +5,9 @@ from typing import get_args
 
 from scratchlm.base.errors import ConfigError
 from scratchlm.base.files import make_parent, write_text
-from scratchlm.corpus.report import load_report
-from scratchlm.corpus.report_page import render
-from scratchlm.corpus.report_words import Language
+from scratchlm.report.facts import load_report
+from scratchlm.report.page import render
+from scratchlm.report.words import Language
 
 _PAGES = (".html", ".htm")
 

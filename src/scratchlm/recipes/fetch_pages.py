@@ -37,7 +37,7 @@ from scratchlm.corpus.stages import COUNTS, Counts
 from scratchlm.web import url_lists
 from scratchlm.web.fetch import Fetcher
 from scratchlm.web.fetch_config import FetchConfig
-from scratchlm.web.journal import Journal, Tally
+from scratchlm.web.journal import Done, Journal, Tally
 from scratchlm.web.url_lists import UrlList, find_lists, write_list
 from scratchlm.web.url_set import UrlSet
 from scratchlm.web.urls import canonical
@@ -122,10 +122,10 @@ def _fetch(lists: Sequence[Path], out: Path, facts: dict[str, Any], config: Fetc
     with UrlSet(out / _SEEN) as seen:
         pages = UrlList(out / url_lists.NAME, seen)
 
-        def known(number: int, n_hops: int, url: str) -> None:
-            pages.taken[number] = 1
-            if n_hops:
-                seen.add([canonical(url) or ""])
+        def known(done: Done) -> None:
+            pages.taken[done.number] = 1
+            if done.n_hops:
+                seen.add([canonical(done.url) or ""])
 
         about = {
             "software": f"scratchlm/{__version__}",

@@ -96,8 +96,8 @@ def _pattern(part: Part) -> Node:
 def _encoder(model: Part, cuts: bpe.Cuts) -> bpe.Encoder:
     vocab: dict[str, int] = model["vocab"]
     alphabet = bytes_of_characters()
-    if not alphabet.keys() <= vocab.keys():
-        raise UnknownPattern("a byte without a token")
+    if model.get("unk_token") and not alphabet.keys() <= vocab.keys():
+        raise UnknownPattern("bytes that become the unknown token")
     if len(set(vocab.values())) < len(vocab) or max(vocab.values()) >= bpe.MAX_IDS:
         raise UnknownPattern("ids that tokens share, or that are too large")
     tokens = _tokens(vocab, alphabet)

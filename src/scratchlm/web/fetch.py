@@ -118,6 +118,9 @@ class Fetcher:
                 if visit is None:
                     return
                 work = self._begin(visit)
+                if work is None:
+                    await asyncio.sleep(0)  # let others work
+                    continue
                 self._n_active += 1
             try:
                 await work
@@ -167,8 +170,11 @@ class Fetcher:
             return True
         return n_lines > 0
 
-    def _begin(self, visit: Visit) -> Coroutine[Any, Any, None]:
-        """What is to be done for a page whose turn it is; decided before another one is taken."""
+    def _begin(self, visit: Visit) -> Coroutine[Any, Any, None] | None:
+        """What to do for a page whose turn it is; None: it may not be fetched, and is done.
+
+        Decided before another one is taken, so that its turn can be given back.
+        """
         if visit.is_allowed:
             return self._visit(visit)
         now, origin = asyncio.get_running_loop().time(), origin_of(visit.url)
@@ -184,7 +190,8 @@ class Fetcher:
         if refusal is None:
             return self._visit(visit)
         self._queues.end(visit.site, unused_since=now)
-        return self._finish(visit, refusal)
+        self._finish(visit, refusal)
+        return None
 
     async def _learn_rules(self, visit: Visit, origin: str) -> None:
         """Read the robots.txt of a site, which is held until then."""
@@ -195,11 +202,11 @@ class Fetcher:
             refusal = rules.reason_to_refuse(visit.url)
             if refusal is None:
                 self._queues.put(replace(visit, is_allowed=True), first=True)
+            else:
+                self._finish(visit, refusal)
         finally:
             self._queues.end(visit.site)
             self._queues.let_go(visit.site)
-        if refusal is not None:
-            await self._finish(visit, refusal)
 
     async def _ask_for_rules(self, origin: str, site: str) -> Rules:
         """What RFC 9309, section 2.3.1, makes of the answers to a request for robots.txt."""
@@ -258,24 +265,24 @@ class Fetcher:
         began, left = clock(), max(self._config.timeout - visit.seconds, 0.1)
         try:
             answer = await self._client.get(visit.url, left, self._max_bytes, self._is_wanted)
-        except FetchError as failure:
-            then = self._try_again if failure.passing else self._finish
-            work = then(visit, failure.reason)
-        else:
             visit.seconds += clock() - began
-            work = self._judge(visit, answer)
+            self._judge(visit, answer)
+        except FetchError as failure:
+            if failure.passing:
+                self._try_again(visit, failure.reason)
+            else:
+                self._finish(visit, failure.reason)
         finally:
             self._queues.end(visit.site)
-        await work
 
-    async def _judge(self, visit: Visit, answer: Answer) -> None:
+    def _judge(self, visit: Visit, answer: Answer) -> None:
         if answer.status in _REDIRECTS:
-            await self._follow(visit, answer)
+            self._follow(visit, answer)
         elif answer.status in _BUSY:
-            await self._try_again(visit, f"HTTP {answer.status}", answer.retry_after)
+            self._try_again(visit, f"HTTP {answer.status}", answer.retry_after)
         else:
             fault = self._fault_of(answer)
-            await self._finish(visit, fault or KEPT, None if fault else answer)
+            self._finish(visit, fault or KEPT, None if fault else answer)
 
     def _is_wanted(self, status: int, content_type: str) -> bool:
         return status in _PAGES and content_type in self._types
@@ -296,30 +303,30 @@ class Fetcher:
             return "too large"
         return None if n_bytes else "empty"
 
-    async def _try_again(self, visit: Visit, reason: str, retry_after: str = "") -> None:
+    def _try_again(self, visit: Visit, reason: str, retry_after: str = "") -> None:
         """Let the site rest, then ask once more; or drop the page after the last try."""
         pause = max(PAUSE_SECONDS * 2**visit.tries, _seconds_until(retry_after))
         if visit.tries >= self._config.retries or pause > _MOST_PAUSE:
-            await self._finish(visit, reason)
+            self._finish(visit, reason)
             return
         self._queues.pause(visit.site, asyncio.get_running_loop().time() + pause)
         self._queues.put(replace(visit, tries=visit.tries + 1, seconds=0.0), first=True)
 
-    async def _follow(self, visit: Visit, answer: Answer) -> None:
+    def _follow(self, visit: Visit, answer: Answer) -> None:
         """Let a page wait for a turn of the site that it was moved to."""
         hops, target = (*visit.hops, visit.url), target_of(answer)
         if target is None:
-            await self._finish(visit, "bad redirect")
+            self._finish(visit, "bad redirect")
         elif target[0] in hops:
-            await self._finish(visit, "redirect loop")
+            self._finish(visit, "redirect loop")
         elif len(hops) > _MOST_HOPS:
-            await self._finish(visit, "too many redirects")
+            self._finish(visit, "too many redirects")
         elif self._is_known(visit.url, target[0]):
-            await self._finish(visit, "redirect to a known page")
+            self._finish(visit, "redirect to a known page")
         else:
             url, site = target
             if site != visit.site and self._queues.n_waiting_at(site) > 2 * self._most_of_site:
-                await self._finish(visit, "redirect to a busy site")
+                self._finish(visit, "redirect to a busy site")
                 return
             moved = Visit(visit.number, site, url, hops, seconds=visit.seconds)
             self._queues.put(moved, first=True)
@@ -329,9 +336,9 @@ class Fetcher:
         form = canonical(target) or ""
         return form != canonical(url) and not self._seen.add([form])[0]
 
-    async def _finish(self, visit: Visit, outcome: str, answer: Answer | None = None) -> None:
+    def _finish(self, visit: Visit, outcome: str, answer: Answer | None = None) -> None:
         url = answer.url if answer else visit.url
-        await self._journal.add(Done(visit.number, outcome, len(visit.hops), url, answer))
+        self._journal.add(Done(visit.number, outcome, len(visit.hops), url), answer)
         self._shown()
 
 

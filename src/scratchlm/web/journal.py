@@ -1,19 +1,21 @@
-"""What became of each page, on disk at once: kill the process anywhere, and nothing is lost.
+"""What became of each page, written at once: kill the process anywhere, and nothing is lost.
 
     pages-00000.warc.gz ...   the pages that were kept
     journal.tsv               a line for each page that is done: number, outcome, redirects, bytes
-                              of its body, number of its WARC file, end of its record, address
+                              of its body; file, offset and length of its record; address
 
-Records are flushed to disk before their lines are written, so that a line is always true. Whoever
-opens the folder again cuts off what has no line: a record that was being written, or was not
-mentioned yet.
+A record is written before its line, so that a line is true whenever the process is killed; whoever
+opens the folder again cuts off a record that has none. To the disk both are flushed once a second:
+behind a power cut there can be lines whose records have not come that far, which are cut off too.
 """
 
-import asyncio
 import os
+import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +23,16 @@ from typing import IO, Self
 
 from scratchlm.base.errors import DataError
 from scratchlm.base.files import sync_folder
+from scratchlm.base.log import warn
+from scratchlm.base.progress import counted
 from scratchlm.web.client import Answer
 from scratchlm.web.warc import info_record, response_record
 
 NAME = "journal.tsv"
 KEPT = "kept"
-_HEAD = b"number\toutcome\tredirects\tbytes\tfile\tend\turl\n"
+_HEAD = b"number\toutcome\tredirects\tbytes\tfile\toffset\tlength\turl\n"
+_SYNC_SECONDS = 1.0
+_TAIL = 1 << 20  # bytes at the end of a journal in which a power cut can have left false lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +43,27 @@ class Done:
     outcome   KEPT, or the reason to drop it
     n_hops    redirects that were followed
     url       that it was fetched from, behind all redirects, or that was its last
-    answer    with the page, if it was kept
     """
 
     number: int
     outcome: str
     n_hops: int
     url: str
-    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a page's record is; n_bytes of its body."""
+
+    n_bytes: int
+    chunk: int
+    offset: int
+    length: int
 
 
 @dataclass
 class Tally:
-    """What is done so far; n_bytes of bodies."""
+    """What is done so far; n_bytes of bodies, as they came."""
 
     n_kept: int = 0
     n_bytes: int = 0
@@ -68,7 +82,7 @@ class Journal:
     n_pages       of the list
     chunk_bytes   a WARC file ends with the page that brings it to this
     about         what each WARC file says of its making
-    seen_before   called for each page that is done already: number, redirects, address
+    seen_before   called for each page that is done already
     raises        DataError for a journal or a WARC file that somebody damaged
     """
 
@@ -78,95 +92,106 @@ class Journal:
         n_pages: int,
         chunk_bytes: int,
         about: Mapping[str, str],
-        seen_before: Callable[[int, int, str], None],
+        seen_before: Callable[[Done], None],
     ) -> None:
         self.tally = Tally()
         self._folder, self._chunk_bytes, self._about = folder, chunk_bytes, about
         self._chunk, self._end = 0, 0  # the WARC file at hand, and its length
-        self._lines = open(folder / NAME, "ab+")  # noqa: SIM115
-        for done, n_bytes, chunk, end in _read_lines(self._lines, folder / NAME, n_pages):
-            if done.outcome == KEPT:
-                self._chunk, self._end = chunk, end
-            self._count(done.outcome, n_bytes)
-            seen_before(done.number, done.n_hops, done.url)
+        path = folder / NAME
+        self._lines = open(path, "ab+")  # noqa: SIM115
+        self._cut_false_lines(path, n_pages)
+        for done, place in _read_lines(self._lines, path, n_pages):
+            if place is not None:
+                self._chunk, self._end = place.chunk, place.offset + place.length
+            self._count(done, place)
+            seen_before(done)
         self._records = self._open_chunk()
-        self._batch: list[Done] = []
-        self._writing = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(1)
         self._failure: OSError | None = None
+        self._thread = ThreadPoolExecutor(1)
+        self._syncing: Future[None] | None = None
+        self._synced = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
-        self._records.close()
-        self._lines.close()
+        for file in (self._records, self._lines):
+            with suppress(OSError) if self._failure else nullcontext():
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
         if not self._end:  # not a page was kept
-            (self._folder / _chunk_name(self._chunk)).unlink()
+            self._path_of(self._chunk).unlink()
 
-    async def add(self, done: Done) -> None:
-        """Write down what became of a page; it is on disk when this returns.
+    def add(self, done: Done, answer: Answer | None = None) -> None:
+        """Write down what became of a page; a kill leaves it written when this has returned.
 
-        Those that come while others are written wait and are written together: as many flushes to
-        disk as it has time for, and as few as there need be.
+        answer   with the page, if it was kept
+        raises   OSError for a full disk; then nothing more can be written, since a part of a record
+                 may stand at the end
         """
-        batch = self._batch
-        batch.append(done)
-        async with self._writing:
-            if batch is self._batch:  # or somebody of this batch has written all of it
-                self._batch = []
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._thread, self._write, batch)
-        self._count(done.outcome, len(done.answer.body) if done.answer else 0)
-
-    def _count(self, outcome: str, n_bytes: int) -> None:
-        if outcome == KEPT:
-            self.tally.n_kept += 1
-            self.tally.n_bytes += n_bytes
-        else:
-            self.tally.dropped[outcome] += 1
-
-    def _write(self, batch: list[Done]) -> None:
-        """Write a batch; behind one that failed, none: its record may stand there in part."""
         if self._failure is not None:
             raise self._failure
         try:
-            self._write_all(batch)
+            place = None if answer is None else self._add_record(answer)
+            self._lines.write(_line_of(done, place))
+            self._lines.flush()
+            self._keep_synced()
         except OSError as failure:
             self._failure = failure
             raise
+        self._count(done, place)
 
-    def _write_all(self, batch: list[Done]) -> None:
-        """Records first, then the lines; each time all the way to the disk."""
-        lines = []
-        for done in batch:
-            place = ("-", "-", "-")
-            if done.answer is not None:
-                self._append(_record_of(done.answer))
-                place = (str(len(done.answer.body)), str(self._chunk), str(self._end))
-            facts = (str(done.number), done.outcome, str(done.n_hops), *place, done.url)
-            lines.append("\t".join(facts))
-        if any(done.answer for done in batch):
-            _flush(self._records)
-        self._lines.write("".join(f"{line}\n" for line in lines).encode())
-        _flush(self._lines)
+    def _count(self, done: Done, place: _Place | None) -> None:
+        if place is not None:
+            self.tally.n_kept += 1
+            self.tally.n_bytes += place.n_bytes
+        else:
+            self.tally.dropped[done.outcome] += 1
 
-    def _append(self, record: bytes) -> None:
+    def _add_record(self, answer: Answer) -> _Place:
         if self._end >= self._chunk_bytes:
-            _flush(self._records)
+            _sync(os.dup(self._records.fileno()))
             self._records.close()
             self._chunk, self._end = self._chunk + 1, 0
             self._records = self._open_chunk()
         if not self._end:
-            name = _chunk_name(self._chunk)
-            record = info_record(name, self._about, datetime.now(UTC)) + record
-        self._records.write(record)
-        self._end += len(record)
+            name = self._path_of(self._chunk).name
+            self._end += self._records.write(info_record(name, self._about, datetime.now(UTC)))
+        record = response_record(
+            answer.url,
+            answer.status_line,
+            answer.headers,
+            answer.body,
+            answer.date,
+            answer.peer,
+            is_packed=_is_packed(answer),
+        )
+        place = _Place(len(answer.body), self._chunk, self._end, len(record))
+        self._end += self._records.write(record)
+        self._records.flush()
+        return place
+
+    def _keep_synced(self) -> None:
+        """Once a second, let a thread flush to the disk what stands there."""
+        now = time.monotonic()
+        if now - self._synced < _SYNC_SECONDS:
+            return
+        if self._syncing is None or self._syncing.done():
+            if self._syncing is not None:
+                self._syncing.result()
+            self._synced = now
+            files = (self._records, self._lines)
+            handles = [os.dup(file.fileno()) for file in files]  # the files may be closed meanwhile
+            self._syncing = self._thread.submit(_sync, *handles)
+
+    def _path_of(self, chunk: int) -> Path:
+        return self._folder / f"pages-{chunk:05}.warc.gz"
 
     def _open_chunk(self) -> IO[bytes]:
         """Open the WARC file at hand to append at its known end, and remove those behind it."""
-        path = self._folder / _chunk_name(self._chunk)
+        path = self._path_of(self._chunk)
         size = path.stat().st_size if path.exists() else 0
         if size < self._end:
             raise DataError(
@@ -181,50 +206,88 @@ class Journal:
         sync_folder(self._folder)
         return file
 
+    def _cut_false_lines(self, path: Path, n_pages: int) -> None:
+        """Cut the journal in front of the lines at its end whose records are not on the disk."""
+        n_cut, end = 0, None
+        for start, line in _last_lines(self._lines):
+            if b"\0" in line or not line.endswith(b"\n"):  # what was never written
+                end = start
+                continue
+            place = _parsed(line, n_pages, f"the end of {path}")[1]
+            if place is not None:
+                if self._is_whole(place):
+                    break
+                n_cut, end = n_cut + 1, start
+        if end is not None:
+            self._lines.truncate(end)
+        if n_cut:
+            warn(f"{path}: {counted(n_cut, 'page')} had not come to the disk, and will be again.")
 
-def _chunk_name(number: int) -> str:
-    return f"pages-{number:05}.warc.gz"
+    def _is_whole(self, place: _Place) -> bool:
+        """Whether a record can be read, to its checksum."""
+        try:
+            with open(self._path_of(place.chunk), "rb") as file:
+                file.seek(place.offset)
+                zlib.decompress(file.read(place.length), 31)
+        except (FileNotFoundError, zlib.error):
+            return False
+        return True
 
 
-def _record_of(answer: Answer) -> bytes:
-    return response_record(
-        answer.url,
-        answer.status_line,
-        answer.headers,
-        answer.body,
-        answer.date,
-        answer.peer,
-        is_packed=answer.encoding != "",
-    )
+def _sync(*handles: int) -> None:
+    """Flush files to the disk, and close these handles of theirs."""
+    for handle in handles:
+        os.fsync(handle)
+        os.close(handle)
 
 
-def _flush(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _is_packed(answer: Answer) -> bool:
+    """Whether a body is compressed already: by its encoding, or as PDF, docx and epub are."""
+    kind = answer.content_type
+    return answer.encoding != "" or not (kind.startswith("text/") or kind.endswith("+xml"))
 
 
-def _read_lines(file: IO[bytes], path: Path, n_pages: int) -> Iterator[tuple[Done, int, int, int]]:
-    """The lines of a journal; the last one, if it was cut, is cut off."""
+def _line_of(done: Done, place: _Place | None) -> bytes:
+    where = ("-",) * 4
+    if place is not None:
+        where = (str(place.n_bytes), str(place.chunk), str(place.offset), str(place.length))
+    facts = (str(done.number), done.outcome, str(done.n_hops), *where, done.url)
+    return ("\t".join(facts) + "\n").encode()
+
+
+def _read_lines(file: IO[bytes], path: Path, n_pages: int) -> Iterator[tuple[Done, _Place | None]]:
+    """The lines of a journal, behind its head, which is written where it is missing."""
     file.seek(0)
-    end = 0
-    for number, line in enumerate(file, 1):
-        if not line.endswith(b"\n"):
-            break
-        end += len(line)
-        if number > 1:
-            yield _parsed(line, n_pages, f"{path}, line {number}")
-    file.truncate(end)
-    file.seek(end)
-    if not end:
+    head = file.readline()
+    if not head.endswith(b"\n"):  # killed while it was written
+        file.truncate(0)
         file.write(_HEAD)
+        return
+    if head != _HEAD:
+        raise DataError(f"{path} is no journal of this version. Begin anew in another folder.")
+    for number, line in enumerate(file, 2):
+        yield _parsed(line, n_pages, f"{path}, line {number}")
 
 
-def _parsed(line: bytes, n_pages: int, place: str) -> tuple[Done, int, int, int]:
+def _last_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The last lines, the head apart, with their offsets, the very last one first."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _TAIL, 0))
+    file.readline()  # the head, or a part of a line
+    lines = []
+    while line := file.readline():
+        lines.append((file.tell() - len(line), line))
+    yield from reversed(lines)
+
+
+def _parsed(line: bytes, n_pages: int, place: str) -> tuple[Done, _Place | None]:
     try:
-        number, outcome, n_hops, *places, url = line.decode().rstrip("\n").split("\t")
-        n_bytes, chunk, end = (0 if text == "-" else int(text) for text in places)
+        number, outcome, n_hops, *where, url = line.decode().removesuffix("\n").split("\t")
         done = Done(range(n_pages)[int(number)], outcome, int(n_hops), url)
-        return done, n_bytes, chunk, end
+        if where == ["-"] * 4:
+            return done, None
+        n_bytes, chunk, offset, length = map(int, where)
+        return done, _Place(n_bytes, chunk, offset, length)
     except (ValueError, IndexError):
         raise DataError(
             f"{place} cannot be read: the journal was damaged. Begin anew in another folder."

@@ -41,7 +41,7 @@ struct Bpe {
 
     long n_merges, n_whole, longest_whole;
     const uint32_t* merges;  // (3, n_merges): left, right, both; in the order of their making
-    const uint32_t* byte_ids;
+    const uint32_t* byte_ids;  // (256,) NO_ID for a byte that is left out of every text
     const uint8_t* token_bytes;
     const int64_t* token_ends;  // token i has the bytes from ends[i] to ends[i + 1]
     const uint32_t* whole;      // (n_whole,) tokens that a word becomes without merges
@@ -89,7 +89,9 @@ inline uint32_t code_of(const uint8_t* t, int n) {
 // Words to ids.
 class Merger {
   public:
-    explicit Merger(const Bpe& a) : a(a), merged(a.merges + 2 * a.n_merges) {}
+    explicit Merger(const Bpe& a) : a(a), merged(a.merges + 2 * a.n_merges) {
+        complete = std::find(a.byte_ids, a.byte_ids + 256, NO_ID) == a.byte_ids + 256;
+    }
 
     void index() {
         const uint64_t last_pair = (1ull << a.pair_bits) - 1, last = (1ull << a.whole_bits) - 1;
@@ -119,6 +121,7 @@ class Merger {
             }
         }
         const long m = symbols_of(w, n, out);
+        if (m < 2) return m;
         uint32_t highest;
         return m <= SHORT ? merge_short(out, m, &highest) : merge_long(out, m);
     }
@@ -135,11 +138,10 @@ class Merger {
                                 uint8_t(0x80 | (code & 0x3F))};
             if (code < 0x800) bytes[1] = uint8_t(0xC0 | code >> 6);
             const long n = code < 0x800 ? 2 : 3;
-            uint32_t ids[3];
-            for (long i = 0; i < n; i++) ids[i] = a.byte_ids[bytes[3 - n + i]];
             Character& c = a.characters[code];
-            c.n = uint32_t(merge_short(ids, n, &last_merge[code]));
-            memcpy(c.ids, ids, sizeof ids);
+            for (long i = 0; i < n; i++) c.ids[i] = a.byte_ids[bytes[3 - n + i]];
+            if (std::find(c.ids, c.ids + n, NO_ID) == c.ids + n)
+                c.n = uint32_t(merge_short(c.ids, n, &last_merge[code]));
         }
         for (long r = 0; r < a.n_merges; r++) {
             const uint32_t left = a.merges[r], right = a.merges[a.n_merges + r];
@@ -181,17 +183,22 @@ class Merger {
     // What merging begins with: bytes, and characters that are ready.
     long symbols_of(const uint8_t* w, long n, uint32_t* out) const {
         const uint32_t* const begin = out;
-        bool before = false;
+        bool before = false, ready = true;
+        if (false)  // what is left out brings together what was apart
+            for (long i = 0; i < n; i++) ready &= a.byte_ids[w[i]] != NO_ID;
         for (long i = 0; i < n;) {
             const int k = length_of(w[i]);
             const bool after = i + k < n && joined(w[i + k - 1], w[i + k]);
             const Character* c = nullptr;
             if (k == 2 || k == 3) c = a.characters + code_of(w + i, k);
-            if (c && c->n && !before && !after) {
+            if (c && c->n && ready && !before && !after) {
                 memcpy(out, c->ids, sizeof c->ids);  // there is room for three
                 out += c->n;
             } else {
-                for (int j = 0; j < k; j++) *out++ = a.byte_ids[w[i + j]];
+                for (int j = 0; j < k; j++) {
+                    *out = a.byte_ids[w[i + j]];
+                    out += *out != NO_ID;
+                }
             }
             before = after;
             i += k;
@@ -300,6 +307,7 @@ class Merger {
 
     const Bpe& a;
     const uint32_t* const merged;
+    bool complete;  // every byte has an id
 };
 
 // A text to ids: cuts it, and keeps what words became.
@@ -374,7 +382,7 @@ class BpeEncoder {
         if (n_words == AHEAD) flush();
         Word& word = words[n_words++];
         word.bytes = bytes, word.n = n;
-        if (n == 1 || n > KEY) return;
+        if (n == 1 || n > KEY) return;  // nothing to look up
         load_key(word);
         const uint64_t h = (word.key[0] ^ word.key[1] * 0x9E3779B97F4A7C15) * 0xD6E8FEB86659FD93;
         word.line = cache + 2 * (h >> (64 - a.cache_bits));
@@ -401,9 +409,7 @@ class BpeEncoder {
     void flush() {
         for (long k = 0; k < n_words; k++) {
             const Word& word = words[k];
-            if (word.n == 1)
-                *out++ = a.byte_ids[*word.bytes];
-            else if (word.n > KEY)
+            if (word.n == 1 || word.n > KEY)
                 merge(word);
             else
                 look_up(word);
@@ -424,7 +430,7 @@ class BpeEncoder {
         }
         const uint32_t* ids = line[0].ids;
         memcpy(out, ids, sizeof line[0].ids);  // there is room for what is not used
-        out += 1 + (ids[1] != NO_ID) + (ids[2] != NO_ID) + (ids[3] != NO_ID);
+        out += (ids[0] != NO_ID) + (ids[1] != NO_ID) + (ids[2] != NO_ID) + (ids[3] != NO_ID);
     }
 
     static bool is(const CachedWord& kept, const Word& word) {

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchlm.corpus import report_words
-from scratchlm.corpus.report import Leader
-from scratchlm.corpus.report_charts import draw_histogram, median
-from scratchlm.corpus.report_diff import differences
-from scratchlm.corpus.report_flow import SHEETS, Gate, Terms, draw_flow, joined, wrapped
-from scratchlm.corpus.report_page import cut, gauge_at, linked, percent, places
-from scratchlm.corpus.report_words import Words
+from scratchlm.report import words as report_words
+from scratchlm.report.charts import draw_histogram, median
+from scratchlm.report.differences import differences
+from scratchlm.report.facts import Leader
+from scratchlm.report.flow import SHEETS, Gate, Terms, draw_flow, joined, wrapped
+from scratchlm.report.page import cut, gauge_at, linked, percent, places
+from scratchlm.report.words import Words
 
 EN, ZH = Words("en"), Words("zh")
 TERMS = Terms(EN.number, EN.share, lambda n: f"{n} others", "nothing", "start", "end")

@@ -19,14 +19,14 @@ from typing import Any
 
 import jinja2
 
-from scratchlm.corpus.report import Leader, Match, Member, Report, Sample, readable
-from scratchlm.corpus.report_charts import chars_of, draw_histogram
-from scratchlm.corpus.report_diff import CUT, differences
-from scratchlm.corpus.report_flow import SHEETS, Gate, Picture, Terms, draw_flow
-from scratchlm.corpus.report_words import Language, Words
+from scratchlm.report.charts import chars_of, draw_histogram
+from scratchlm.report.differences import CUT, differences
+from scratchlm.report.facts import Leader, Match, Member, Report, Sample, readable
+from scratchlm.report.flow import SHEETS, Gate, Picture, Terms, draw_flow
+from scratchlm.report.words import Language, Words
 
 MOST_BYTES = 2_000_000  # of a page
-_PAGE = Path(__file__).parent / "page"
+_PAGE = Path(__file__).parent / "template"
 _ROOMS = ((480, 50), (240, 25), (120, 12), (60, 6))  # characters of a text, rows of a list
 _MOST_LINES = 12  # of a text
 _SAMPLES = 5  # documents of a rule, of a cluster, of an evaluation set

@@ -250,6 +250,7 @@ _REASONS = [
     (r"(\w+): too many lines end with an ellipsis", r"\1：过多行以省略号结尾"),
     (r"(\w+): too few words with a letter", r"\1：含字母的词太少"),
     (r"(\w+): too few stop words", r"\1：停用词太少"),
+    (r"(\w+): too few stop words, by share", r"\1：停用词所占比例太低"),
     (r"(\w+): repeated lines", r"\1：重复的行"),
     (r"(\w+): repeated lines, by characters", r"\1：重复的行（按字符）"),
     (r"(\w+): repeated paragraphs", r"\1：重复的段落"),

@@ -1,10 +1,11 @@
 """What became of a corpus: the file report.json that `clean` leaves in its folder.
 
-It holds counts and samples; the page that is made of it is in report_page.py. Texts in it come
+It holds counts and samples; the page that is made of it is in page.py. Texts in it come
 from the web, where everything occurs: each is made showable here, before anybody else sees it.
 """
 
 import dataclasses
+import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -265,8 +266,13 @@ def _build(kind: Any, value: Any, at: str) -> Any:
     raise DataError(f"{at} is not {words.get(origin or kind, 'an object')}")
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _dataclass(kind: Any, values: dict[str, Any], at: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     if unknown := sorted(values.keys() - hints.keys()):
         raise DataError(f"{at}{unknown[0]} is unknown")
     for one in dataclasses.fields(kind):

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchlm.corpus import report_page
-from scratchlm.corpus.report import REPORT, load_report
-from scratchlm.corpus.report_page import MOST_BYTES, render
-from scratchlm.corpus.report_words import Words
+from scratchlm.report import page as report_page
+from scratchlm.report.facts import REPORT, load_report
+from scratchlm.report.page import MOST_BYTES, render
+from scratchlm.report.words import Words
 
 ENGLISH = (
     "The harbour at Aveiro was once open to the sea, and the boats that now carry visitors along "
@@ -302,12 +302,12 @@ def test_a_page_of_any_report_stays_small(tmp_path):
     values, text = realistic(), "\"'\U0001f600 <&" * 100
     rules = list(values["rules"].values())
     values["rules"] = {f"{i}{text}": rules[i % len(rules)] for i in range(100)}
-    values["clusters"]["examples"] *= 10
+    values["clusters"]["examples"] *= 5
     values["clusters"]["examples"] = [
         one | {"members": one["members"] * 20} for one in values["clusters"]["examples"]
     ]
     values["stages"] = stages_of(
-        {f"s{i}{text}": {f"{j}{text}": 50 for j in range(300)} for i in range(20)}, 10**9, 10**9
+        {f"s{i}{text}": {f"{j}{text}": 50 for j in range(60)} for i in range(20)}, 10**9, 10**9
     )
     values["lengths"] = {f"{i}": list(range(48)) for i in range(300)}
     for part in ("sources", "boilerplate", "overlap"):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.cli.corpus_report import Report as ReportCommand
-from scratchlm.corpus.report import REPORT, Clusters, load_report, readable
 from scratchlm.recipes.corpus_report import report
+from scratchlm.report.facts import REPORT, Clusters, load_report, readable
 
 SMALL = {
     "format": "scratchlm corpus report",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scratchlm.corpus.report_words import Words
+from scratchlm.report.words import Words
 
 _WIDTH, _HEIGHT = 320.0, 96.0  # of the field of a histogram; its scale stands below
 _MOST_TICKS = 5
