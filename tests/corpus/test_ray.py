@@ -61,6 +61,21 @@ def address() -> Iterator[str]:
             del os.environ["RAY_AUTH_MODE"]
 
 
+@pytest.fixture
+def cluster(address) -> RayCluster:
+    """Two workers of it, to which this process stays connected from test to test."""
+    if not ray.is_initialized():
+        ray.init(address, log_to_driver=False, logging_level="ERROR")
+    return RayCluster("auto", 2)
+
+
+@pytest.fixture
+def apart(address) -> str:
+    """Its address, for whoever connects himself."""
+    ray.shutdown()
+    return address
+
+
 @dataclass(frozen=True)
 class Where:
     """What the jobs below depend on: `log` gets a line for each one that is begun."""
@@ -166,8 +181,8 @@ def slow_pid(settings: Where) -> int:
     return int(file.read_text())
 
 
-def test_a_cluster_writes_what_processes_write(address, shards, where, tmp_path):
-    on_ray = run_stage("shout", shout, shards, tmp_path / "ray", where, RayCluster(address, 0))
+def test_a_cluster_writes_what_processes_write(apart, shards, where, tmp_path):
+    on_ray = run_stage("shout", shout, shards, tmp_path / "ray", where, RayCluster(apart, 0))
     pids = {line.split()[1] for line in Path(where.log).read_text("utf-8").splitlines()}
     assert str(os.getpid()) not in pids
     assert len(pids) > 1
@@ -178,9 +193,9 @@ def test_a_cluster_writes_what_processes_write(address, shards, where, tmp_path)
     assert (on_ray.n_in, on_ray.dropped) == (100, {"no e": 15})
 
 
-def test_near_duplicates_are_the_same(address, shards, where, tmp_path):
+def test_near_duplicates_are_the_same(cluster, shards, where, tmp_path):
     found = []
-    for name, who in (("ray", RayCluster(address, 2)), ("here", Processes(2))):
+    for name, who in (("ray", cluster), ("here", Processes(2))):
         out = tmp_path / name
         run_stage("sign", sign, shards, out, where, who, ending=".signatures")
         paths = sorted(out.glob("*.signatures"))
@@ -190,10 +205,10 @@ def test_near_duplicates_are_the_same(address, shards, where, tmp_path):
     assert len(set(found[0][0])) < 60  # of 100
 
 
-@pytest.mark.usefixtures("shards")
-def test_cleaning_as_a_whole_is_the_same(address, tmp_path):
+@pytest.mark.usefixtures("shards", "cluster")
+def test_cleaning_as_a_whole_is_the_same(tmp_path):
     counts = {}
-    for name, scale in (("ray", Scale(2, "ray", address)), ("here", Scale(2))):
+    for name, scale in (("ray", Scale(2, "ray")), ("here", Scale(2))):
         config = CleanConfig(recipe="chat")
         counts[name] = clean_documents(tmp_path / "in", tmp_path / name, config=config, scale=scale)
     assert counts["ray"] == counts["here"]
@@ -202,20 +217,20 @@ def test_cleaning_as_a_whole_is_the_same(address, tmp_path):
         assert path.read_bytes() == (tmp_path / "ray" / path.name).read_bytes()
 
 
-def test_a_worker_that_is_killed_is_replaced(address, shards, tmp_path):
+def test_a_worker_that_is_killed_is_replaced(cluster, shards, tmp_path):
     where = Where(str(tmp_path / "log"), slow=shards[4].name)
     Thread(target=lambda: os.kill(slow_pid(where), signal.SIGKILL)).start()
-    counts = run_stage("shout", shout, shards, tmp_path / "out", where, RayCluster(address, 2))
+    counts = run_stage("shout", shout, shards, tmp_path / "out", where, cluster)
     assert begun(where) == {shard.name: 1 + (shard == shards[4]) for shard in shards}
     whole = run_stage("shout", shout, shards, tmp_path / "whole", where, Processes(1))
     assert counts == whole
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-def test_the_shard_that_kills_its_worker_is_named(address, shards, tmp_path):
+def test_the_shard_that_kills_its_worker_is_named(cluster, shards, tmp_path):
     where = Where(str(tmp_path / "log"), bad=shards[1].name)
     with pytest.raises(DataError, match=rf"{where.bad}: a worker process died 3 times .*Ray says"):
-        run_stage("shout", shout, shards, tmp_path / "out", where, RayCluster(address, 2))
+        run_stage("shout", shout, shards, tmp_path / "out", where, cluster)
     assert begun(where)[where.bad] == 3
 
 
@@ -227,17 +242,16 @@ def test_the_shard_that_kills_its_worker_is_named(address, shards, tmp_path):
         ("disk", FileNotFoundError, r"No such file: '/somewhere'"),
     ],
 )
-def test_an_error_stays_what_it_is(address, kind, error, said, shards, tmp_path):
-    cluster = RayCluster(address, 2)
+def test_an_error_stays_what_it_is(cluster, kind, error, said, shards, tmp_path):
     with pytest.raises(error, match=said) as raised:
         run_stage("fail", fail, shards, tmp_path / "out", Where("", bad=kind), cluster)
     assert type(raised.value) is error
 
 
-def test_who_takes_no_more_results_ends_what_runs(address, shards, tmp_path):
+def test_who_takes_no_more_results_ends_what_runs(apart, shards, tmp_path):
     where = Where(str(tmp_path / "log"), slow=shards[1].name)
     jobs = [Job(shout, shard, tmp_path / shard.name, where) for shard in shards]
-    results = RayCluster(address, 2).run(jobs)
+    results = RayCluster(apart, 2).run(jobs)
     next(results)
     pid = slow_pid(where)
     results.close()
@@ -245,40 +259,40 @@ def test_who_takes_no_more_results_ends_what_runs(address, shards, tmp_path):
     assert len(begun(where)) < N_SHARDS
 
 
-def test_not_more_than_so_many_at_a_time(address, shards, where, tmp_path):
+@pytest.mark.usefixtures("cluster")
+def test_not_more_than_so_many_at_a_time(shards, where, tmp_path):
     jobs = [Job(shout, shard, tmp_path / shard.name, where) for shard in shards]
-    for n_done, (job, _) in enumerate(RayCluster(address, 1).run(jobs), 1):
+    for n_done, (job, _) in enumerate(RayCluster("auto", 1).run(jobs), 1):
         assert job is jobs[n_done - 1]
         assert sum(begun(where).values()) == n_done
 
 
-def test_paths_begin_where_the_user_is(address, shards, where, tmp_path, monkeypatch):
+def test_paths_begin_where_the_user_is(cluster, shards, where, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [shard.relative_to(tmp_path) for shard in shards]
-    counts = run_stage("shout", shout, names, Path("out"), where, RayCluster(address, 2))
+    counts = run_stage("shout", shout, names, Path("out"), where, cluster)
     assert counts.n_in == 100
     assert len(content(tmp_path / "out")) == N_SHARDS
 
 
-def test_a_machine_that_does_not_see_a_shard_is_named(address, shards, where, tmp_path):
+def test_a_machine_that_does_not_see_a_shard_is_named(cluster, shards, where, tmp_path):
     gone = tmp_path / "in" / "gone.jsonl.zst"
     jobs = [Job(shout, gone, tmp_path / "x", where), Job(shout, shards[0], tmp_path / "y", where)]
     said = rf"^{platform.node()} does not see {gone}\. .*disk that all machines"
     with pytest.raises(DataError, match=said):
-        list(RayCluster(address, 2).run(jobs))
+        list(cluster.run(jobs))
 
 
-def test_what_is_written_must_be_seen_here(address, shards, where, tmp_path, monkeypatch):
+def test_what_is_written_must_be_seen_here(cluster, shards, where, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_cluster, "_LATE_SECONDS", 0.1)
-    cluster = RayCluster(address, 2)
     with pytest.raises(DataError, match=r"0\.jsonl\.zst was written by a machine .*not see it"):
         run_stage("none", write_nothing, shards[:1], tmp_path / "out", where, cluster)
 
 
-def test_another_version_of_scratchlm_is_refused(address, shards, where, tmp_path, monkeypatch):
+def test_another_version_of_scratchlm_is_refused(cluster, shards, where, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_cluster, "__version__", "99.0")
     with pytest.raises(ConfigError, match=r"this machine has 99\.0: .*Install the same version"):
-        run_stage("shout", shout, shards, tmp_path / "out", where, RayCluster(address, 2))
+        run_stage("shout", shout, shards, tmp_path / "out", where, cluster)
 
 
 DRIVER = """
@@ -371,11 +385,9 @@ def test_a_cluster_that_is_not_there_is_one_clear_error(tmp_path):
     assert "ray start --head" in said
 
 
-def test_whoever_was_connected_stays_so(address, shards, where, tmp_path, caplog):
+def test_whoever_was_connected_stays_so(cluster, shards, where, tmp_path, caplog):
     caplog.set_level(logging.INFO, "scratchlm")
-    ray.init(address, log_to_driver=False, logging_level="ERROR")
-    counts = run_stage("shout", shout, shards, tmp_path / "out", where, RayCluster("auto", 2))
+    counts = run_stage("shout", shout, shards, tmp_path / "out", where, cluster)
     assert counts.n_in == 100
     assert "the cluster that this process is connected to, 2 processors of 1 mach" in caplog.text
     assert ray.is_initialized()
-    ray.shutdown()

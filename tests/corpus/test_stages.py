@@ -152,3 +152,27 @@ def test_workers_that_die_are_replaced(shards, tmp_path):
     assert counts.n_in == 30
     with pytest.raises(DataError, match="a worker process died 3 times"):
         run_stage("even", die, shards[:2], tmp_path / "never", Odd(), Processes(2))
+
+
+def test_a_kill_at_the_very_end_loses_nothing(shards, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("scratchlm.corpus.stages.write_manifest", killed)
+        run_stage("even", keep_even, shards, out, Odd(), Processes(1))
+    (out / ".00001.jsonl.zst.1.partial").touch()  # of a worker that was killed
+    jobs: list[Job] = []
+
+    class Rest:
+        def run(self, left):
+            jobs.extend(left)
+            yield from ()
+
+    run_stage("even", keep_even, shards, out, Odd(), Rest())
+    assert not jobs
+    whole = tmp_path / "whole"
+    run_stage("even", keep_even, shards, whole, Odd(), Processes(1))
+    assert content(out) == content(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "whole"]

@@ -275,14 +275,8 @@ def test_rules_that_leave_ids_alone_are_taken(harmless, lines):
     assert ids_by(tokenizer.fast, lines) == [tokenizer.encode(line) for line in lines]
 
 
-def small_model(**changes: object) -> dict:
-    """No merges, so that any token can be changed."""
-    model = json.loads(json.dumps(model_across_cuts()))
-    return {**model, "merges": [], **changes}
-
-
 def test_an_id_of_two_tokens_is_left_to_the_library():
-    model = small_model()
+    model = json.loads(json.dumps(model_across_cuts()))
     model["vocab"]["b"] = model["vocab"]["a"]
     assert encoder_of({"pre_tokenizer": RULES["gpt-2"], "model": model}) is None
 

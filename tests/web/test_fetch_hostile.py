@@ -1,6 +1,7 @@
 """Servers that mean harm: each costs its own page, in bounded time and memory, and no other."""
 
 import gzip
+import os
 import socket
 import time
 import zlib
@@ -93,8 +94,8 @@ HOSTILE = {
     "NUL in a header": (write(HEAD + b"X: a\0b\r\n\r\nx"), "not HTTP"),
     "chunk of no number": (write(CHUNKED + b"zz\r\nabc\r\n0\r\n\r\n"), "not HTTP"),
     "chunk cut": (write(CHUNKED + b"ff\r\nabc"), "broken off"),
-    "no gzip": (write(HEAD + GZIP + b"plain"), "encoding"),
-    "cut gzip": (write(HEAD + GZIP + gzip.compress(TEXT)[:-9]), "encoding"),
+    "no gzip": (write(HEAD + GZIP + b"plain" * 300), "encoding"),
+    "cut gzip": (write(HEAD + GZIP + gzip.compress(os.urandom(3000))[:-9]), "encoding"),
     "brotli, not asked for": (write(HEAD + b"Content-Encoding: br\r\n\r\nplain"), "encoding"),
     "unknown encoding": (write(HEAD + b"Content-Encoding: lzma\r\n\r\nxx"), "encoding"),
     "two encodings": (write(HEAD + b"Content-Encoding: gzip, gzip\r\n\r\nxx"), "encoding"),

@@ -141,8 +141,9 @@ def test_a_power_cut_leaves_lines_without_records(tmp_path, written, caplog):
         filler = bytes(len(records) - cut) if cut % 2 else b""  # some file systems fill with zeros
         folder = copy(tmp_path / str(cut), lines + bytes(cut % 5), records[:cut] + filler)
         caplog.clear()
+        was_whole = (folder / "pages-00000.warc.gz").read_bytes() == records  # it ends in zeros
         finish(folder, 6)
-        assert "had not come to the disk, and will be again." in caplog.text
+        assert was_whole or "had not come to the disk, and will be again." in caplog.text
     assert "journal.tsv: 1 page had not come" in caplog.text
 
 

@@ -91,15 +91,16 @@ def extract_shard(shard: Path, out: Path, settings: ExtractSettings) -> Counts:
     ):
         items = (item for part in read_plan(shard) for item in contents(part, config.reading))
         for item in islice(items, config.limit or None):
-            found = (
-                taken_apart(item, config.mode, sandbox, verdicts) if isinstance(item, Raw) else item
-            )
+            found: Document | Failure
+            if isinstance(item, Raw):
+                found, size = taken_apart(item, config.mode, sandbox, verdicts), len(item.body)
+            else:
+                found, size = item, 0 if isinstance(item, Failure) else n_bytes(item.text)
             if isinstance(found, Failure):
                 fail(found)
                 counts.drop(found.reason, found.n_bytes)
             else:
                 write(found)
-                size = len(item.body) if isinstance(item, Raw) else n_bytes(found.text)
                 counts.keep(size, n_bytes(found.text))
     return counts
 

@@ -61,7 +61,8 @@ class RayCluster:
         ray = _library()
         with _connected(ray, self.address, self.n):
             task = ray.remote(num_cpus=1, max_retries=_TRIES - 1)(_do)
-            left, running = deque(jobs), {}
+            left = deque(jobs)
+            running: dict[Any, Job] = {}
             while left or running:
                 while left and len(running) < (self.n or 2 * _processors(ray)):
                     job = left.popleft()

@@ -7,7 +7,7 @@ so that `text.split()` gives the words and `text.split("\\n\\n")` the documents.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import IO, Literal
 
 from scratchlm.base.files import write_whole
 from scratchlm.corpus.encodings import Errors
@@ -74,7 +74,7 @@ def _read(shard: Path, settings: SegmentSettings, tally: Tally) -> Iterator[Docu
 class _Page:
     """Words on their way into a file: a long document comes in pieces, and so may a long line."""
 
-    def __init__(self, file: TextIO, segmenter: SegmenterName) -> None:
+    def __init__(self, file: IO[str], segmenter: SegmenterName) -> None:
         self._file = file
         self._split = SEGMENTERS[segmenter].split
         self._in_line = False

@@ -193,7 +193,8 @@ class Client:
 async def _read(content: Any, max_bytes: int) -> tuple[bytes, bool]:
     """A body, and whether it is whole: more than `max_bytes` are never read."""
     pieces, n_bytes = [], 0
-    async for piece in content.iter_any():
+    while not content.at_eof():
+        piece = await content.readany()
         pieces.append(piece)
         n_bytes += len(piece)
         if n_bytes > max_bytes:

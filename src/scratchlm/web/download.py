@@ -122,7 +122,7 @@ class Server:
     def headers_of(self, url: str) -> Mapping[str, str]:
         """What a server says of a file, without the file."""
         plain = {"Accept-Encoding": "identity"}  # or it might tell the length of a packed file
-        return self.patiently(partial(_ask, "HEAD", url, plain), url).headers  # type: ignore[no-any-return]
+        return self.patiently(partial(_ask, "HEAD", url, plain), url).headers
 
     def read_json(
         self, url: str, headers: Mapping[str, str], pauses: Sequence[float] | None = None

@@ -19,7 +19,7 @@ from urllib.parse import urljoin
 
 from scratchlm.web.addresses import BAD_PORTS, LOOPBACK, Network
 from scratchlm.web.client import Answer, Client, FetchError
-from scratchlm.web.encodings import unpacked
+from scratchlm.web.encodings import PACKED, unpacked
 from scratchlm.web.fetch_config import FetchConfig
 from scratchlm.web.journal import KEPT, Done, Journal
 from scratchlm.web.robots import (
@@ -41,6 +41,7 @@ _MOST_HOPS = 5  # redirects of a page
 _MOST_WAITING = 100_000  # pages in memory
 _LINES = 500  # of the list that are read at a time
 _NAMES = 64  # of hosts that are looked up at a time
+_MOST_PACKED = 1032  # bytes that gzip can make one (https://zlib.net/zlib_tech.html)
 _UNREACHABLE = "robots.txt unreachable"
 _ORIGIN = re.compile("[^/]*//[^/?#]*")
 
@@ -86,8 +87,8 @@ class Fetcher:
         self._most_of_site = max(_MOST_WAITING // (2 * config.workers), 10)
         self._left = pages.left()
         self._passed: set[str] = set()  # sites with pages for which there was no room
-        self._taking = asyncio.Lock()
-        self._changed = asyncio.Event()  # what can be taken
+        self._waiting = asyncio.Lock()  # one worker waits for a page, the others for this one
+        self._changed = asyncio.Event()  # there may be more to take
         self._n_active = 0
 
     async def run(self) -> None:
@@ -112,16 +113,16 @@ class Fetcher:
 
     async def _work(self) -> None:
         """Take pages, one after the other, and see to them until all are done."""
+        clock = asyncio.get_running_loop().time
         while True:
-            async with self._taking:
-                visit = await self._next()
-                if visit is None:
-                    return
-                work = self._begin(visit)
-                if work is None:
-                    await asyncio.sleep(0)  # let others work
-                    continue
-                self._n_active += 1
+            visit = self._queues.take(clock()) or await self._next()
+            if visit is None:
+                return
+            work = self._begin(visit)
+            if work is None:
+                await asyncio.sleep(0)  # let others work
+                continue
+            self._n_active += 1
             try:
                 await work
             finally:
@@ -129,22 +130,20 @@ class Fetcher:
                 self._changed.set()
 
     async def _next(self) -> Visit | None:
-        """The next page whose site has a turn; None when all are done."""
-        now = asyncio.get_running_loop().time
-        while True:
-            visit = self._queues.take(now())
-            if visit is not None:
-                return visit
-            if self._read_more():
-                await asyncio.sleep(0)
-                continue
-            if not self._queues.n_waiting and not self._n_active:
-                return None
-            turn = self._queues.next_turn()
-            self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(turn):
-                    await self._changed.wait()
+        """Wait for a page whose site has a turn; None when all are done."""
+        clock = asyncio.get_running_loop().time
+        async with self._waiting:
+            while (visit := self._queues.take(clock())) is None:
+                if self._read_more():
+                    await asyncio.sleep(0)
+                    continue
+                if not self._queues.n_waiting and not self._n_active:
+                    return None
+                self._changed.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._queues.next_turn()):
+                        await self._changed.wait()
+            return visit
 
     def _read_more(self) -> bool:
         """Take some more of the list into memory; False where nothing is left, or no room.
@@ -295,6 +294,8 @@ class Fetcher:
             return "content type"
         if not answer.is_whole:
             return "too large"
+        if 0 < len(answer.body) * _MOST_PACKED <= self._max_bytes and answer.encoding in PACKED:
+            return None  # it cannot be too large; whoever reads it will see whether it is sound
         try:
             n_bytes = len(unpacked(answer.body, answer.encoding, self._max_bytes))
         except ValueError:

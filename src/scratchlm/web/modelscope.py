@@ -43,7 +43,8 @@ def list_data_set(
     try:
         facts = server.read_json(url, headers, pauses)["Data"]
         for entry in _entries(server, url, headers, revision, pauses):
-            path, size, digest = entry["Path"], entry.get("Size"), entry.get("Sha256")
+            path, size = str(entry["Path"]), entry.get("Size")
+            digest = str(entry.get("Sha256") or "")
             where = f"{url}/repo?{urlencode({'Revision': revision, 'FilePath': path})}"
             remote = RemoteFile(path, where, int(size or 0), "sha256", digest, headers=headers)
             files[path] = remote if digest and size is not None else None

@@ -184,7 +184,7 @@ class Merger {
     long symbols_of(const uint8_t* w, long n, uint32_t* out) const {
         const uint32_t* const begin = out;
         bool before = false, ready = true;
-        if (false)  // what is left out brings together what was apart
+        if (!complete)  // what is left out brings together what was apart
             for (long i = 0; i < n; i++) ready &= a.byte_ids[w[i]] != NO_ID;
         for (long i = 0; i < n;) {
             const int k = length_of(w[i]);
