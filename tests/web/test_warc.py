@@ -3,6 +3,7 @@
 import gzip
 import io
 import logging
+import random
 import subprocess
 import sys
 import zlib
@@ -94,6 +95,18 @@ def test_a_page_that_came_packed_is_read_by_all(tmp_path):
         assert [one.reader.read() for one in FastIterator(file, auto_decode="all")] == [HTML]
     with open(path, "rb") as file:
         assert [one.reader.read() for one in FastIterator(file)] == [packed]
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, 65_000, 65_535, 65_536, 200_000])
+def test_packed_pages_of_any_size(tmp_path, n_bytes):
+    path, body = tmp_path / "a.warc.gz", random.Random(0).randbytes(n_bytes)
+    arguments = ("http://a.org/", "HTTP/1.1 200 OK", (), body, DATE, "")
+    path.write_bytes(response_record(*arguments, is_packed=True))
+    assert len(path.read_bytes()) < n_bytes + 600
+    assert [page.body for page in pages(path)[0]] == [body]
+    with open(path, "rb") as file:
+        theirs = ArchiveIterator(file, check_digests="raise")
+        assert [one.content_stream().read() for one in theirs] == [body]
 
 
 def test_fastwarc_reads_our_records_from_any_of_them_on(archive):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 from pathlib import Path
@@ -78,6 +79,20 @@ def from_dict(cls: type[T], values: dict[str, Any], at: str = "") -> T:
         if not required:
             raise
         raise ConfigError(f"missing setting {', '.join(required)}.") from None
+
+
+def refuse_not_finite(config: Any, at: str = "") -> None:
+    """Refuse a dataclass with a number in it, or in one inside of it, that is infinite or none.
+
+    at       the dotted path for messages
+    raises   ConfigError
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            refuse_not_finite(value, f"{at}{field.name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{at}{field.name} = {value} is not a finite number.")
 
 
 def nearest(word: str, known: set[str]) -> str:

@@ -14,7 +14,7 @@ from scratchlm.base.log import say
 from scratchlm.corpus import bundled
 from scratchlm.corpus.read import find_files
 from scratchlm.recipes.choose import READINGS, Choice, Kind, choose, look_at
-from scratchlm.recipes.pretrain import Resume, pretrain
+from scratchlm.recipes.pretrain import Resume, check_run_folder, pretrain
 from scratchlm.recipes.pretrain_run import PretrainResult
 from scratchlm.recipes.probe import step_seconds
 from scratchlm.recipes.run_config import CONFIG, RunConfig, TextConfig
@@ -56,6 +56,7 @@ def build(
                is none
     """
     began = began or time.monotonic()
+    check_run_folder(Path(out), resume)
     choice = choose_for(
         as_text(paths, Path(out) / DOCUMENTS),
         out,
@@ -87,6 +88,9 @@ def choose_for(
     """What `build` trains, said with its reasons; nothing is written."""
     if sum(map(bool, (budget, until, steps))) > 1:
         raise ConfigError("budget, until and steps exclude each other: give one of them.")
+    for name, value in (("steps", steps), ("seed", seed)):
+        if value < 0:
+            raise ConfigError(f"{name} = {value} must be at least 0.")
     text = TextConfig(tuple(str(path) for path in bundled.listed(paths)))
     if resume != "never" and (Path(out) / CONFIG).is_file():
         config = _choices_of(Path(out), budget, until, tokenizer, steps)
@@ -98,7 +102,8 @@ def choose_for(
     facts = look_at(find_files(bundled.resolve_all(paths)))
     choice = choose(facts, chosen, seconds, tokenizer=tokenizer, step_seconds=step_seconds)
     for reason in choice.reasons:
-        say(reason)
+        if not (steps and reason.startswith(("length:", "expected:"))):  # of another length
+            say(reason)
     config = _length(choice, budget, until, steps, BUDGETS[chosen.type])
     config = config.replace("train", seed=seed).replace("data", seed=seed)
     return dataclasses.replace(choice, config=dataclasses.replace(config, text=text))
