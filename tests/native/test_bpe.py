@@ -51,7 +51,7 @@ def spaces_cut() -> bpe.Cuts:
     classes[ord(" ")] = 1
     end, start, behind = 0, 4, 8
     matched = end << 1 | 1
-    rows = [[0] * 4, [0, behind << 1, start << 1, 0], [matched, matched, behind << 1, matched]]
+    rows = [[0] * 4, [0, behind << 1, 0, 0], [matched, matched, behind << 1, matched]]
     tables = np.array(rows, dtype=np.uint16).reshape(-1)
     return bpe.Cuts(classes, tables, np.array([start], dtype=np.uint16), 4)
 

@@ -194,6 +194,7 @@ def chunked(data: bytes) -> bytes:
             chunked(gzip.compress(HTML)),
         ),
     ],
+    ids=range(9),  # packed bytes hold the time
 )
 def test_archives_of_others_are_decoded(tmp_path, ending, head, body):
     path = tmp_path / f"a{ending}"

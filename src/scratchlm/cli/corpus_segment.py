@@ -22,7 +22,7 @@ class Segment(Command):
     Examples:
       scratchlm corpus segment clean --with spacy --out tokenized
       scratchlm corpus segment poems.txt --with rjieba --out tokenized
-      scratchlm corpus segment stories.txt --document-separator "<|endoftext|>" --with spacy --out t
+      scratchlm corpus segment stories.txt --with spacy --out try --limit 100
     """
 
     paths: Paths  # folders of .jsonl.zst documents, or text files, JSON lines, Parquet

@@ -30,7 +30,8 @@ class Cuts:
               above are that of a character's second to last byte and that of the end
     tables    uint16, rows of `stride` entries: the place of the next row << 1 | whether a match
               ended before this character; row 0 is the end
-    starts    (n,) uint16, the place of each table's first row
+    starts    (n,) uint16, the place of the row that each table begins with: there, inside a
+              character, it ends
     """
 
     classes: np.ndarray

@@ -13,6 +13,7 @@ Killed at any moment, it goes on where it stopped: see `web/journal.py`.
 import asyncio
 import errno
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -171,13 +172,41 @@ def _begin(lists: Sequence[Path], out: Path, facts: dict[str, Any]) -> Counter[s
 
 def _complete(work: Coroutine[Any, Any, None]) -> None:
     """Run it to its end; beside the loop of a notebook, which lets no other run, in a thread."""
+    stoppable = _until_sigterm(work)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(work)
+        if asyncio.run(stoppable):
+            signal.raise_signal(signal.SIGTERM)
     else:
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, work).result()
+            thread.submit(asyncio.run, stoppable).result()
+
+
+async def _until_sigterm(work: Coroutine[Any, Any, None]) -> bool:
+    """Whether SIGTERM has ended it, as Ctrl-C would: a task that is left by an exit complains."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    before, stopped = signal.getsignal(signal.SIGTERM), []
+
+    def stop() -> None:
+        stopped.append(signal.SIGTERM)
+        if task is not None:
+            task.cancel()
+
+    try:
+        loop.add_signal_handler(signal.SIGTERM, stop)
+    except (NotImplementedError, ValueError, RuntimeError):  # Windows; another thread than the main
+        await work
+        return False
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
+    return bool(stopped)
 
 
 def _counts(read: Counter[str], tally: Tally) -> Counts:

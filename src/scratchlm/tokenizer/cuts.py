@@ -26,7 +26,7 @@ from scratchlm.tokenizer.pattern import (
 
 _N_CODES = 0x110000
 _MAX_CLASSES = 200  # the kernel has bytes for them
-_MAX_ENTRIES = 1 << 15  # so that a place and a bit are 16 bits
+_MAX_ENTRIES = (1 << 15) - 256  # a place and a bit are 16 bits, and a row is added at the end
 _MAX_NODES = 10_000
 
 State = tuple[int, ...]
@@ -182,7 +182,10 @@ class _Machine:
                 row.append(numbers[following] * stride << 1 | matched)
             row.insert(-1, numbers[state] * stride << 1)  # inside a character nothing changes
             rows[numbers[state]] = row
-        return numbers[begin] * stride
+        first = [*rows[numbers[begin]]]
+        first[-2] = 0  # and nothing begins
+        rows.append(first)
+        return (len(rows) - 1) * stride
 
     def _step(
         self, state: State, kind: int | None, members: dict[Chars, np.ndarray]

@@ -37,7 +37,7 @@ struct Bpe {
     long n_cuts, stride;
     const uint8_t* classes;  // by code point; stride - 2 of them, the last two are below
     const uint16_t* tables;  // the place of the next state's row << 1 | whether a match ended here
-    const uint16_t* starts;  // (n_cuts,) places of rows; the row at 0 is the end of all
+    const uint16_t* starts;  // (n_cuts,) places of rows, in which `inside` goes to the row at 0, the end
 
     long n_merges, n_whole, longest_whole;
     const uint32_t* merges;  // (3, n_merges): left, right, both; in the order of their making
@@ -351,12 +351,12 @@ class BpeEncoder {
     // Cut [from, to) by the tables from number `stage` on: matches and what lies between them.
     void cut(long stage, long from, long to) {
         if (stage == a.n_cuts) return add(a.text + from, to - from);
+        const uint16_t* const begin = a.tables + a.starts[stage];
         long gap = from;
         for (long at = from; at < to;) {
-            const long stop = match(a.starts[stage], at, to);
+            const long stop = begin[kinds[at]] ? match(a.starts[stage], at, to) : -1;
             if (stop < 0) {
-                do at++;
-                while (at < to && kinds[at] == inside);
+                at++;
                 continue;
             }
             if (gap < at) cut(stage + 1, gap, at);
