@@ -4,7 +4,7 @@
 
 Files are text in UTF-8, or JSON whose strings are; of each language `mb` MB are encoded, files
 anew where they are too few. Every side reads, encodes and writes ids of two bytes. The
-vocabularies are GPT-2's, and 32,000 ids of byte-level BPE and 4,096 of SentencePiece that are
+vocabularies are GPT-2's, and 16,000 ids of byte-level BPE and 4,096 of SentencePiece that are
 learned from the first 10 MB before the clock starts.
 """
 
@@ -40,7 +40,7 @@ class DataSettings(Settings):
     mb: float = 50.0  # of text in each language
     ranks: Path | None = None  # r50k_base.tiktoken; without it, nanoGPT's way is left out
     workers: tuple[int, ...] = (1, 2)  # threads or processes that encode
-    vocabularies: tuple[str, ...] = ("gpt2", "bpe32k", "sp4096")
+    vocabularies: tuple[str, ...] = ("gpt2", "bpe16k", "sp4096")
     sides: tuple[str, ...] = tuple(PEERS)  # beside ours
 
 

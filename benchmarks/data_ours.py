@@ -10,7 +10,7 @@ from scratchlm.tokenizer.gpt2 import gpt2_tokenizer
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 LEARNED: dict[str, dict[str, Any]] = {
-    "bpe32k": {"kind": "bpe", "vocab_size": 32_000},
+    "bpe16k": {"kind": "bpe", "vocab_size": 16_000, "min_frequency": 1},
     "sp4096": {"kind": "sentencepiece-bpe", "vocab_size": 4096},
 }
 

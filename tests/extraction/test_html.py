@@ -124,10 +124,16 @@ def test_nul_bytes_do_not_end_a_page():
     assert ENGLISH in main(page(ENGLISH).replace(b"<h1>", b"\0<h1>\0")).text
 
 
-def test_text_deep_in_a_page_is_found():
-    deep = f"<html><body>{'<div>' * 1000}<p>{ENGLISH}</p>{'</div>' * 1000}</body></html>"
+@pytest.mark.parametrize("depth", [300, 1000, 5000])
+@pytest.mark.parametrize("tags", [("<div>", "</div>"), ("<ul><li>", "</li></ul>")])
+def test_text_deep_in_a_page_and_behind_it_is_found(tags, depth):
+    inside = f"{tags[0] * depth}<p>{ENGLISH}</p>{tags[1] * depth}<p>{CHINESE}</p>"
     for mode in ("main", "quick"):
-        assert ENGLISH in extract_html(deep.encode(), Hints(), mode).text
+        text = extract_html(f"<html><body>{inside}</body></html>".encode(), Hints(), mode).text
+        assert CHINESE in text
+        assert (
+            ENGLISH in text or tags[0] == "<ul><li>"
+        )  # such lists are no main text to resiliparse
 
 
 def test_all_text_of_the_courses_page(shared_data):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from scratchlm.base.errors import MissingExtraError
+from scratchlm.extraction import sandbox as sandbox_module
 from scratchlm.extraction.result import Hints, Unreadable
 from scratchlm.extraction.sandbox import Limits, Sandbox
 
@@ -117,6 +119,23 @@ def test_a_document_that_kills_a_new_process_is_the_one(monkeypatch):
             extract(sandbox)
         monkeypatch.undo()
         assert extract(sandbox).text
+
+
+@pytest.mark.parametrize(
+    ("library", "kind", "body"),
+    [
+        ("trafilatura", "html", PAGE),
+        ("lxml_html_clean", "html", PAGE),  # a part of trafilatura's that may be missing alone
+        ("resiliparse", "html", "<p>\u5e8a".encode("gbk")),  # whose character set is to be found
+        ("pypdfium2", "pdf", b"%PDF-"),
+    ],
+)
+def test_a_library_that_is_missing_is_named(monkeypatch, library, kind, body):
+    without = f"import sys; sys.modules[{library!r}] = None\n{sandbox_module._START}"
+    monkeypatch.setattr(sandbox_module, "_START", without)
+    with Sandbox(Limits()) as sandbox:
+        with pytest.raises(MissingExtraError, match=r'pip install "scratchlm\[web\]"'):
+            extract(sandbox, kind, body)
 
 
 def test_the_process_ends_with_its_parent(tmp_path):

@@ -25,9 +25,9 @@ def test_seeds_are_not_negative(part):
         TEXT.replace(part, seed=-1)
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
-def test_seconds_to_measure_are_positive(seconds):
-    with pytest.raises(ConfigError, match=rf"probe_seconds = {seconds} must be above 0"):
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_seconds_to_measure_are_numbers(seconds):
+    with pytest.raises(ConfigError, match=rf"probe_seconds = {seconds} must be at least 0"):
         plan(TEXT, probe_seconds=seconds)
     with pytest.raises(ConfigError, match=rf"seconds = {seconds} must be above 0"):
         bench(seconds=seconds)

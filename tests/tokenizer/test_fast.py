@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import pickle
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
+from scratchlm.base.errors import DataError
 from scratchlm.formats.gguf_pre_tokenizers import PRE_TOKENIZERS
 from scratchlm.native import bpe
 from scratchlm.tokenizer.compose import byte_level, sequence, split
@@ -22,7 +24,7 @@ from scratchlm.tokenizer.definition import build_backend
 from scratchlm.tokenizer.fast import encoder_of
 from scratchlm.tokenizer.gpt2 import gpt2_tokenizer
 from scratchlm.tokenizer.rules import bytes_of_characters
-from scratchlm.tokenizer.tokenizer import Tokenizer
+from scratchlm.tokenizer.tokenizer import _LONG, Tokenizer
 from scratchlm.tokenizer.train import train_tokenizer
 
 O200K = (
@@ -171,21 +173,32 @@ def test_a_word_of_a_megabyte(name, unit):
 
 
 @pytest.mark.parametrize("kind", ["bpe", "gpt2"])
-def test_the_class_takes_it_and_keeps_its_ids(tokenizers, lines, kind):
+def test_the_class_takes_it_for_long_texts(tokenizers, lines, kind):
     tokenizer = tokenizers[kind]
-    assert tokenizer.fast is not None
     backend = tokenizer._backend(False, False)
-    long = "\n".join(lines) * 3
-    assert tokenizer.encode(long) == ids_of(backend, [long])[0]
-    assert tokenizer.encode_batch([long, "a"]) == ids_of(backend, [long, "a"])
-    assert tokenizer.encode_bytes(long.encode()).tolist() == ids_of(backend, [long])[0]
+    long = "\n".join(lines)
+    long *= _LONG // len(long) + 1
+    (ids,) = ids_of(backend, [long])
+    fresh = pickle.loads(pickle.dumps(tokenizer))
+    assert fresh.encode("short") == ids_of(backend, ["short"])[0]
+    assert "fast" not in vars(fresh)
+    assert fresh.encode(long) == ids
+    assert vars(fresh)["fast"] is not None
+    assert fresh.encode_batch(["a", long, ""]) == [*ids_of(backend, ["a"]), ids, []]
+    assert fresh.encode_bytes(long.encode()).tolist() == ids
 
 
 def test_control_tokens_in_a_long_text_are_text_unless_allowed(tokenizers):
     tokenizer = tokenizers["gpt2"]
-    long = "ab<|endoftext|>" * 10_000
-    assert tokenizer.eos_id not in tokenizer.encode(long)
-    assert tokenizer.encode(long, allowed_special=True).count(tokenizer.eos_id) == 10_000
+    n = _LONG // 10
+    assert tokenizer.eos_id not in tokenizer.encode("ab<|endoftext|>" * n)
+    allowed = tokenizer.encode("ab<|endoftext|>" * n, allowed_special=True)
+    assert allowed.count(tokenizer.eos_id) == n
+
+
+def test_a_lone_surrogate_in_a_long_text_is_refused(tokenizers):
+    with pytest.raises(DataError, match="lone surrogate"):
+        tokenizers["bpe"].encode("a" * _LONG + "\udc00")
 
 
 def test_kinds_without_it_are_encoded_as_before(tokenizers, lines):
@@ -203,7 +216,7 @@ def test_switched_off_all_is_as_before(monkeypatch, lines):
     plain = train_tokenizer(["ab cd"], TokenizerConfig(kind="gpt2"))
     fresh = Tokenizer(plain.definition, {})
     assert fresh.fast is None
-    text = "\n".join(lines) * 3
+    text = "\n".join(lines)
     ids = fresh.encode_bytes(text.encode()).tolist()
     assert ids == gpt2_tokenizer().encode(text)
 

@@ -15,12 +15,14 @@ from typing import Any, BinaryIO
 
 from scratchlm.base.errors import MissingExtraError
 from scratchlm.extraction.extract import extract
+from scratchlm.extraction.html import forget
 from scratchlm.extraction.result import Hints, Unreadable
 
 REQUEST = struct.Struct("<IQ")  # bytes of the question in JSON, and of the document
 ANSWER = struct.Struct("<Q")  # bytes of the answer in JSON
 READY = b"ready"
 OUT_OF_MEMORY = 77  # exit status
+_FORGET = 1 << 25
 _DETAIL = 200  # characters
 
 
@@ -39,6 +41,7 @@ def serve(memory_mb: int, time_limit: float, most_text: int) -> None:
         _send(answers, READY)
         os.dup2(1, 2)
         try:
+            held = 0  # bytes of pages, of which caches may hold lines
             while head := requests.read(REQUEST.size):
                 n_question, n_body = REQUEST.unpack(head)
                 question = json.loads(requests.read(n_question))
@@ -49,6 +52,10 @@ def serve(memory_mb: int, time_limit: float, most_text: int) -> None:
                 if len(answer) > most_text:
                     answer = json.dumps({"reason": "too large", "detail": "its text"}).encode()
                 _send(answers, answer)
+                held += n_body if question["kind"] == "html" else 0
+                if held > _FORGET:
+                    forget()
+                    held = 0
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
 

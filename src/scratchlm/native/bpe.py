@@ -4,6 +4,7 @@ import ctypes
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ _N_CHARACTERS = 1 << 16
 _NO_ID = (1 << 32) - 1
 _MOST_CACHED = 4  # ids of a word that is kept
 _CACHE_BITS = 17  # 8 MB for 262,144 words
+_MANY_IDS = 1 << 20  # texts that may have more get a place of their own
 
 
 def available() -> bool:
@@ -89,20 +91,35 @@ class Encoder:
             **{name: array.ctypes.data for name, array in self._arrays.items()},
         )
         kernels.run("bpe_index", self._fixed, 1)
-        self._caches: list[np.ndarray] = []  # those that no thread uses now
+        self._rooms: list[_Room] = []  # those that no thread is in
 
     def encode(self, text: bytes) -> np.ndarray:
         """The ids of a text that is valid UTF-8: (n_ids,) uint32."""
-        ids = np.empty(len(text) + _MOST_CACHED, dtype=np.uint32)
-        n_ids = ctypes.c_long()
         try:
-            cache = self._caches.pop()
+            room = self._rooms.pop()
         except IndexError:
-            cache = np.zeros(64 * ((1 << _CACHE_BITS) + 1), dtype=np.uint8)
-        arguments = lib.Bpe.from_buffer_copy(self._fixed)
+            room = _Room(self._fixed)
+        n_most = len(text) + _MOST_CACHED
+        ids = room.ids if n_most <= len(room.ids) else np.empty(n_most, dtype=np.uint32)
+        arguments = room.arguments
         arguments.n, arguments.text = len(text), text
-        arguments.ids, arguments.n_ids = ids.ctypes.data, ctypes.addressof(n_ids)
-        arguments.cache = cache.ctypes.data
+        if ids is not room.ids:
+            arguments = lib.Bpe.from_buffer_copy(arguments)
+            arguments.ids = ids.ctypes.data
         self._kernels.run("bpe_encode", arguments, 1)
-        self._caches.append(cache)
-        return ids[: n_ids.value].copy()
+        found = ids[: room.n_ids.value].copy()
+        self._rooms.append(room)
+        return found
+
+
+class _Room:
+    """What one thread works in: the words that it keeps, and place for the ids of a text."""
+
+    def __init__(self, fixed: Any) -> None:
+        self.cache = np.zeros(64 * ((1 << _CACHE_BITS) + 1), dtype=np.uint8)
+        self.ids = np.empty(_MANY_IDS, dtype=np.uint32)
+        self.n_ids = ctypes.c_long()
+        self.arguments = lib.Bpe.from_buffer_copy(fixed)
+        self.arguments.cache = self.cache.ctypes.data
+        self.arguments.ids = self.ids.ctypes.data
+        self.arguments.n_ids = ctypes.addressof(self.n_ids)

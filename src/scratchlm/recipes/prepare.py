@@ -284,9 +284,9 @@ class _SplitWriter:
     def add(self, encoded: Encoded) -> None:
         if self._complete:
             self._end_document()
-        if not self._begun:
+        if not self._begun and self._beginning:
             self.shards.add(self._beginning)
-            self._begun = True
+        self._begun = True
         self.shards.add(encoded.ids, encoded.n_bytes)
         self._complete = encoded.piece.document.ends
         if self._complete and self._closes:
