@@ -1,14 +1,15 @@
-"""MB/s from text to token files: `prepare` beside nanoGPT's way and transformers' tokenizers.
+"""MB/s from a folder of text to token files: `prepare` beside other people's ways.
 
-    python benchmarks/data.py --english A.txt B.txt --chinese C.txt --ranks r50k_base.tiktoken
+    python benchmarks/data.py --english A.txt B.txt --chinese C.json --ranks r50k_base.tiktoken
 
-Files are UTF-8 text; give 50 MB or more of each language. Every side reads them, encodes them,
-keeps a tenth for validation and writes ids of two bytes. The vocabularies are GPT-2's, and 4,096
-pieces of SentencePiece that are learned from the files' first 10 MB before the clock starts.
+Files are text in UTF-8, or JSON whose strings are; of each language `mb` MB are encoded, files
+anew where they are too few. Every side reads, encodes and writes ids of two bytes. The
+vocabularies are GPT-2's, and 16,000 ids of byte-level BPE and 4,096 of SentencePiece that are
+learned from the first 10 MB before the clock starts.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,62 +24,83 @@ COLUMNS = (
     Column("bytes per token", "bytes_per_token", ".2f"),
     Column("MB of memory at most", "peak_memory_mb"),
 )
+PEERS = {  # side: function
+    "nanogpt": "data_peers:encode_by_tiktoken",
+    "datatrove": "data_peers:encode_by_datatrove",
+    "transformers": "data_peers:encode_by_transformers",
+}
 
 
 @dataclass(frozen=True)
 class DataSettings(Settings):
     """What to encode."""
 
-    english: tuple[Path, ...] = ()  # files of text; none: the bundled shakespeare, far too small
-    chinese: tuple[Path, ...] = ()  # files of text; none: the bundled poems, far too small
+    english: tuple[Path, ...] = ()  # files; none: the bundled shakespeare, again and again
+    chinese: tuple[Path, ...] = ()  # files; none: the bundled poems, again and again
+    mb: float = 50.0  # of text in each language
     ranks: Path | None = None  # r50k_base.tiktoken; without it, nanoGPT's way is left out
-    workers: tuple[int, ...] = (1, 2)  # processes or threads that encode
+    workers: tuple[int, ...] = (1, 2)  # threads or processes that encode
+    vocabularies: tuple[str, ...] = ("gpt2", "bpe16k", "sp4096")
+    sides: tuple[str, ...] = tuple(PEERS)  # beside ours
 
 
 def main(settings: DataSettings) -> None:
     """Measure everything and write the results."""
     ranks = () if settings.ranks is None else (settings.ranks,)
     must_exist(*settings.english, *settings.chinese, *ranks)
-    texts = {
+    files = {
         "english": settings.english or (bundled.resolve("bundled:shakespeare"),),
         "chinese": settings.chinese or (bundled.resolve("bundled:tang"),),
     }
     with tempfile.TemporaryDirectory() as folder:
         entries: list[Entry] = []
         facts: dict[str, Any] = {}
-        for language, files in texts.items():
-            paths = [str(path.resolve()) for path in files]
-            places = {kind: str(Path(folder) / language / kind) for kind in ("gpt2", "sp4096")}
-            arguments = {"paths": paths, "gpt2": places["gpt2"], "sentencepiece": places["sp4096"]}
-            call("data_ours:make_tokenizers", arguments, settings.how())
-            facts[language] = {"mb": sum(path.stat().st_size for path in files) / 1e6}
-            for kind, place in places.items():
-                entries += _entries(settings, f"{language}, {kind}", paths, place)
+        for language, paths in files.items():
+            place = Path(folder) / language
+            facts[language] = _make(settings, [str(path.resolve()) for path in paths], place)
+            for vocabulary in settings.vocabularies:
+                entries += _entries(settings, language, vocabulary, place)
         comparison = Comparison("mb_per_s", "ours", "faster")
         Results("data", settings, COLUMNS, comparison, facts=facts).measure(entries)
 
 
+def _make(settings: DataSettings, paths: list[str], place: Path) -> dict[str, Any]:
+    """The texts of one language and the tokenizers that are learned from them."""
+    mb = min(settings.mb, 3.0) if settings.quick else settings.mb
+    texts = {"folder": str(place / "texts"), "lines": str(place / "lines")}
+    facts = call("data_texts:gather", {"paths": paths, "mb": mb, **texts}, settings.how())
+    made = {"folder": texts["folder"], "places": {}}
+    made["places"] = {name: str(place / name) for name in settings.vocabularies}
+    call("data_ours:make_tokenizers", made, settings.how())
+    return facts
+
+
 def _entries(
-    settings: DataSettings, text: str, paths: Sequence[str], tokenizer: str
+    settings: DataSettings, language: str, vocabulary: str, place: Path
 ) -> Iterator[Entry]:
     """One case for each number of workers."""
-    sides = {"ours": "data_ours:encode", "transformers": "data_peers:encode_by_transformers"}
+    arguments = {"folder": str(place / "texts"), "tokenizer": str(place / vocabulary)}
     for workers in settings.workers:
-        case = f"{text}, {workers} worker{'s' * (workers > 1)}"
-        for side, function in sides.items():
-            arguments = {"paths": paths, "tokenizer": tokenizer, "workers": workers}
-            yield Entry(case, side, partial(_measure, settings, side, function, arguments))
-        if settings.ranks is not None and text.endswith("gpt2"):
-            ranks = {"paths": paths, "ranks": str(settings.ranks.resolve()), "workers": workers}
-            function = "data_peers:encode_by_tiktoken"
-            yield Entry(case, "nanogpt", partial(_measure, settings, "nanogpt", function, ranks))
+        case = f"{language}, {vocabulary}, {workers} worker{'s' * (workers > 1)}"
+        ours = {**arguments, "workers": workers}
+        yield Entry(case, "ours", partial(_measure, settings, "ours", "data_ours:encode", ours))
+        for side in settings.sides:
+            theirs = dict(ours)
+            if side == "nanogpt":
+                if settings.ranks is None or vocabulary != "gpt2":
+                    continue
+                theirs["tokenizer"] = str(settings.ranks.resolve())
+            if side == "datatrove":
+                theirs["folder"] = str(place / "lines")
+            yield Entry(case, side, partial(_measure, settings, side, PEERS[side], theirs))
 
 
 def _measure(
     settings: DataSettings, side: str, function: str, arguments: dict[str, Any], _round: int
 ) -> dict[str, Any]:
-    threads = str(arguments["workers"])
-    how = settings.how(peer=side != "ours", RAYON_NUM_THREADS=threads)
+    # datatrove's workers are processes, in each of which the library would start threads
+    threads = 1 if side == "datatrove" else arguments["workers"]
+    how = settings.how(peer=side != "ours", RAYON_NUM_THREADS=str(threads))
     with tempfile.TemporaryDirectory() as folder:
         made = call(function, {**arguments, "out": str(Path(folder) / "out")}, how)
     speed = {"mb_per_s": made["n_bytes"] / made["seconds"] / 1e6}

@@ -1,7 +1,6 @@
 """Our side of the data benchmark: `prepare`."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from scratchlm.recipes.prepare import PrepareConfig, prepare
@@ -10,20 +9,28 @@ from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.gpt2 import gpt2_tokenizer
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
+LEARNED: dict[str, dict[str, Any]] = {
+    "bpe16k": {"kind": "bpe", "vocab_size": 16_000, "min_frequency": 1},
+    "sp4096": {"kind": "sentencepiece-bpe", "vocab_size": 4096},
+}
 
-def make_tokenizers(paths: Sequence[str], gpt2: str, sentencepiece: str) -> dict[str, Any]:
-    """Save GPT-2's tokenizer and one of 4,096 pieces in two folders."""
-    gpt2_tokenizer().save(gpt2)
-    config = TokenizerConfig(kind="sentencepiece-bpe", vocab_size=4096, max_text_bytes=10_000_000)
-    train(paths, config, out=sentencepiece)
+
+def make_tokenizers(folder: str, places: dict[str, str]) -> dict[str, Any]:
+    """Save tokenizers by name in a folder each; "gpt2" is not learned."""
+    for name, place in places.items():
+        if name == "gpt2":
+            gpt2_tokenizer().save(place)
+        else:
+            config = TokenizerConfig(max_text_bytes=10_000_000, **LEARNED[name])
+            train(folder, config, out=place)
     return {}
 
 
-def encode(paths: Sequence[str], tokenizer: str, workers: int, out: str) -> dict[str, Any]:
+def encode(folder: str, tokenizer: str, workers: int, out: str) -> dict[str, Any]:
     """Text to shards, their checksums included."""
     words = Tokenizer.load(tokenizer)
     start = time.perf_counter()
-    made = prepare(paths, out, words, config=PrepareConfig(workers=workers))
+    made = prepare(folder, out, words, config=PrepareConfig(workers=workers))
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,

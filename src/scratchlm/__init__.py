@@ -12,8 +12,14 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot see through the
     from scratchlm.recipes.bench import bench as bench
     from scratchlm.recipes.build import build as build
     from scratchlm.recipes.chat import chat as chat
+    from scratchlm.recipes.clean_documents import clean_documents as clean_documents
+    from scratchlm.recipes.corpus_report import report as corpus_report  # noqa: F401
     from scratchlm.recipes.export_model import export_model as export_model
+    from scratchlm.recipes.extract_documents import extract_documents as extract_documents
+    from scratchlm.recipes.fetch_pages import fetch_pages as fetch_pages
+    from scratchlm.recipes.find_urls import find_urls as find_urls
     from scratchlm.recipes.generate import generate as generate
+    from scratchlm.recipes.get_data import get_data as get_data
     from scratchlm.recipes.import_model import import_model as import_model
     from scratchlm.recipes.inspect import inspect as inspect
     from scratchlm.recipes.load import LanguageModel as LanguageModel
@@ -25,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which cannot see through the
     from scratchlm.recipes.pretrain import pretrain as pretrain
     from scratchlm.recipes.quickstart import quickstart as quickstart
     from scratchlm.recipes.run_config import RunConfig as RunConfig
+    from scratchlm.recipes.segment_documents import segment_documents as segment_documents
     from scratchlm.recipes.tokenizer import compare as compare_tokenizers  # noqa: F401
     from scratchlm.recipes.tokenizer import open_tokenizer as open_tokenizer
     from scratchlm.recipes.tokenizer import train as train_tokenizer  # noqa: F401
@@ -44,9 +51,15 @@ _HOMES = {  # public name -> module:name
     "bench": "recipes.bench:bench",
     "build": "recipes.build:build",
     "chat": "recipes.chat:chat",
+    "clean_documents": "recipes.clean_documents:clean_documents",
     "compare_tokenizers": "recipes.tokenizer:compare",
+    "corpus_report": "recipes.corpus_report:report",
     "export_model": "recipes.export_model:export_model",
+    "extract_documents": "recipes.extract_documents:extract_documents",
+    "fetch_pages": "recipes.fetch_pages:fetch_pages",
+    "find_urls": "recipes.find_urls:find_urls",
     "generate": "recipes.generate:generate",
+    "get_data": "recipes.get_data:get_data",
     "import_model": "recipes.import_model:import_model",
     "inspect": "recipes.inspect:inspect",
     "load": "recipes.load:load",
@@ -55,6 +68,7 @@ _HOMES = {  # public name -> module:name
     "prepare": "recipes.prepare:prepare",
     "pretrain": "recipes.pretrain:pretrain",
     "quickstart": "recipes.quickstart:quickstart",
+    "segment_documents": "recipes.segment_documents:segment_documents",
     "train_tokenizer": "recipes.tokenizer:train",
 }
 

@@ -30,11 +30,18 @@ class Whole:
     steps: int = 10
     flag: bool = False
     maybe: str | None = None
+    pairs: tuple[tuple[int, float], ...] = ()
 
 
 def test_round_trip(tmp_path):
     config = Whole(
-        Part(0.25, "b"), (Source(Path("a/b"), 2.0),), ("詩", "x"), steps=3, flag=True, maybe="yes"
+        Part(0.25, "b"),
+        (Source(Path("a/b"), 2.0),),
+        ("詩", "x"),
+        steps=3,
+        flag=True,
+        maybe="yes",
+        pairs=((2, 0.5), (3, 1.0)),
     )
     write_toml(tmp_path / "c.toml", config)
     assert read_toml(Whole, tmp_path / "c.toml") == config
@@ -56,6 +63,8 @@ def test_round_trip(tmp_path):
         ("maybe = 1", "maybe = 1 is not of type str."),
         ("[[sources]]\nweight = 1", "missing setting sources[0].path."),
         ("part = 3", "part = 3 is not of type Part."),
+        ("pairs = [[1, 0.5], [2]]", "pairs[1] = [2] does not have 2 items."),
+        ("pairs = [[0.5, 1]]", "pairs[0][0] = 0.5 is not of type int."),
         ("steps = ", "is not valid TOML"),
     ],
 )

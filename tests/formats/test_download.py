@@ -149,7 +149,7 @@ def internet(monkeypatch) -> Iterator[Internet]:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("scratchlm.formats.download._PAUSES_SECONDS", (0, 0))
+    monkeypatch.setattr("scratchlm.web.download._PAUSES_SECONDS", (0, 0))
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()

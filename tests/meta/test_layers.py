@@ -13,7 +13,8 @@ SOURCE = ROOT / "src" / "scratchlm"
 
 ROWS = [  # from the ground up; packages in one row do not know each other
     {"base"},
-    {"tokenizer", "native"},
+    {"native"},
+    {"tokenizer", "web", "cleaning", "report", "extraction"},
     {"model", "data", "corpus"},
     {"checkpoint"},
     {"formats", "training", "generation"},
@@ -26,6 +27,7 @@ HEIGHT = {package: height for height, row in enumerate(ROWS) for package in row}
 # Libraries that may be imported inside a function, beside those of the extras.
 LATE = {
     "resource": "absent on Windows",
+    "lxml": "what trafilatura brings",
     "rich": "a tenth of a second, which only a terminal needs",
     "prompt_toolkit": "only an interactive chat needs it",
     "huggingface_hub": "a third of a second, which only a download needs",

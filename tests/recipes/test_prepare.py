@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from scratchlm.base.files import read_manifest
 from scratchlm.corpus import bundled
 from scratchlm.corpus.pieces import cut_pieces
 from scratchlm.data.shards import FORMAT, VERSION, open_shards
+from scratchlm.native import bpe
 from scratchlm.recipes import encode
 from scratchlm.recipes import prepare as recipe
 from scratchlm.recipes.prepare import PrepareConfig, prepare, prepare_sources
@@ -125,24 +127,27 @@ def test_pieces_of_a_long_text_encode_like_the_whole(tmp_path, monkeypatch, kind
 
 
 @pytest.mark.parametrize("split", ["document", "tail"])
-def test_any_number_of_workers_writes_the_same_bytes(tmp_path, monkeypatch, gpt2, split):
+def test_any_workers_write_the_same_bytes(tmp_path, monkeypatch, gpt2, split):
+    """Threads around compiled code; and processes, where the `tokenizers` library encodes."""
     monkeypatch.setattr(recipe, "_SMALL", 0)
     monkeypatch.setattr(encode, "_JOB", 5000)
     write_documents(tmp_path / "in" / "a.jsonl", 300)
     write(tmp_path / "in" / "b.txt", PLAY + TANG)
-    for workers in (1, 2):
-        config = PrepareConfig(split=split, workers=workers, shard_tokens=5000)
-        prepare([tmp_path / "in"], tmp_path / str(workers), gpt2, config=config)
-    one, two = (
-        {
-            p.relative_to(tmp_path / w): p.read_bytes()
-            for p in (tmp_path / w).rglob("*")
-            if p.is_file()
-        }
-        for w in ("1", "2")
-    )
-    assert one == two
-    assert sum(path.suffix == ".shard" for path in one) > 4
+    made = []
+    for compiled in (True, False):
+        tokenizer = pickle.loads(pickle.dumps(gpt2))
+        if not compiled:
+            monkeypatch.setattr(bpe, "available", lambda: False)
+            monkeypatch.setenv("SCRATCHLM_NATIVE", "off")  # for the processes
+            assert tokenizer.fast is None
+        for workers in (1, 2):
+            config = PrepareConfig(split=split, workers=workers, shard_tokens=5000)
+            out = tmp_path / f"{compiled}{workers}"
+            prepare([tmp_path / "in"], out, tokenizer, config=config)
+            files = [path for path in out.rglob("*") if path.is_file()]
+            made.append({path.relative_to(out): path.read_bytes() for path in files})
+    assert made[0] == made[1] == made[2] == made[3]
+    assert sum(path.suffix == ".shard" for path in made[0]) > 4
 
 
 def test_many_documents_are_drawn_for_validation(tmp_path, gpt2):
@@ -266,12 +271,16 @@ def main():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_leaves_nothing_and_can_be_repeated(tmp_path, gpt2, sent):
+@pytest.mark.parametrize("native", ["auto", "off"])  # threads, processes
+def test_an_interrupted_run_leaves_nothing_and_can_be_repeated(tmp_path, gpt2, native, sent):
     path = write_documents(tmp_path / "a.jsonl", 3000)
     script = write(tmp_path / "run.py", SCRIPT.format(guard='if __name__ == "__main__": '))
     out = tmp_path / "out"
     run = subprocess.Popen(
-        [sys.executable, script, path, out], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, script, path, out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SCRATCHLM_NATIVE": native},
     )
     assert run.stdout is not None
     run.stdout.readline()
@@ -330,6 +339,7 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "SCRATCHLM_NATIVE": "off"},
     )
     assert "`if __name__ ==" in done.stderr
     assert not (tmp_path / "out").exists()

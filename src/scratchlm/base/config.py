@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 from pathlib import Path
@@ -80,6 +81,20 @@ def from_dict(cls: type[T], values: dict[str, Any], at: str = "") -> T:
         raise ConfigError(f"missing setting {', '.join(required)}.") from None
 
 
+def refuse_not_finite(config: Any, at: str = "") -> None:
+    """Refuse a dataclass with a number in it, or in one inside of it, that is infinite or none.
+
+    at       the dotted path for messages
+    raises   ConfigError
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            refuse_not_finite(value, f"{at}{field.name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{at}{field.name} = {value} is not a finite number.")
+
+
 def nearest(word: str, known: set[str]) -> str:
     """ " Did you mean ...?" for the closest known word, or the list of what there is."""
     close = difflib.get_close_matches(word, sorted(known), n=1)
@@ -105,8 +120,12 @@ def _convert(kind: Any, value: Any, at: str) -> Any:
             raise ConfigError(f"{at} = {value!r} is not one of {choices}.")
         return value
     if origin is tuple and isinstance(value, (list, tuple)):
-        inner = get_args(kind)[0]
-        return tuple(_convert(inner, item, f"{at}[{i}]") for i, item in enumerate(value))
+        inner = get_args(kind)
+        if inner[-1] is Ellipsis:
+            inner = (inner[0],) * len(value)
+        if len(inner) != len(value):
+            raise ConfigError(f"{at} = {list(value)!r} does not have {len(inner)} items.")
+        return tuple(_convert(inner[i], item, f"{at}[{i}]") for i, item in enumerate(value))
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return from_dict(kind, value, f"{at}.")  # type: ignore[arg-type]
     return _scalar(kind, value, at)

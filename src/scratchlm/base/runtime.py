@@ -80,6 +80,16 @@ def hub_mirror() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
+def modelscope_mirror() -> str | None:
+    """What MODELSCOPE_ENDPOINT names in place of ModelScope."""
+    return os.environ.get("MODELSCOPE_ENDPOINT") or None
+
+
+def modelscope_token() -> str | None:
+    """The user's token for ModelScope, in MODELSCOPE_API_TOKEN."""
+    return os.environ.get("MODELSCOPE_API_TOKEN") or None
+
+
 def gpt2_mirror() -> str | None:
     """What SCRATCHLM_GPT2_URL names in place of the folder where OpenAI's GPT-2 models lie."""
     return os.environ.get("SCRATCHLM_GPT2_URL") or None

@@ -9,7 +9,7 @@ import torch
 
 from scratchlm import __version__
 from scratchlm.base import device as devices
-from scratchlm.base.files import write_json
+from scratchlm.base.files import make_parent, write_json
 from scratchlm.base.log import say
 from scratchlm.base.runtime import describe_machine
 from scratchlm.cli.command import INTERRUPTED, Command
@@ -38,6 +38,8 @@ class Bench(Command):
 
     def run(self) -> None:
         """Measure, and print the table."""
+        if self.json is not None:
+            make_parent(self.json)
         rows: list[Row] = []
         interrupted = False
         try:

@@ -30,6 +30,13 @@ TERMINATED = 143  # exit status after SIGTERM, as shells have it
 VERBS = {
     "quickstart": ("quickstart:Quickstart", "a first model, from a text that ships with this"),
     "build": ("quickstart:Build", "any text of yours to a model, in one command"),
+    "corpus get": ("corpus_get:Get", "known data sets, and any of the hubs"),
+    "corpus urls": ("corpus:Urls", "dumps of links to pages worth fetching"),
+    "corpus fetch": ("corpus_fetch:Fetch", "pages of the web into archives"),
+    "corpus extract": ("corpus_extract:Extract", "the text of pages and of files of any kind"),
+    "corpus clean": ("corpus:Clean", "keep what is worth training on, and say why"),
+    "corpus report": ("corpus_report:Report", "a page that shows what was kept and dropped"),
+    "corpus segment": ("corpus_segment:Segment", "words parted by spaces, as tutorials want"),
     "tokenizer train": ("tokenizer:Train", "learn a vocabulary from your text"),
     "tokenizer encode": ("tokenizer:Encode", "text to ids, or to its pieces in colour"),
     "tokenizer decode": ("tokenizer:Decode", "ids back to text"),

@@ -1,6 +1,7 @@
 """`quickstart` and `build`: the whole path in one command."""
 
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from scratchlm.recipes.build import build, choose_for
 from scratchlm.recipes.plan import plan
 from scratchlm.recipes.pretrain import Resume
 from scratchlm.recipes.quickstart import Corpus, quickstart
+from scratchlm.recipes.sources import DOCUMENTS, as_text
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ class Quickstart(Command):
 
 @dataclass(frozen=True)
 class Build(Command):
-    """Make a tokenizer and a model from any text of yours, in the time that you have.
+    """Make a tokenizer and a model from any files of yours, in the time that you have.
 
-    Looks at the text, measures this machine for a few seconds, chooses, and says why and
-    what loss to expect. The model is OUT/model. Any language. Ctrl-C saves and leaves; the
-    same command then goes on, with what is left of the time.
+    Takes text, web pages, PDF, Word, e-books, tables, code and archives of these. Looks at the
+    text, measures this machine for a few seconds, chooses, and says why and what loss to expect.
+    The model is OUT/model. Any language. Ctrl-C saves and leaves; the same command then goes on,
+    with what is left of the time.
 
     Examples:
       scratchlm build notes/ --out runs/notes --budget 20m
@@ -61,7 +64,7 @@ class Build(Command):
       scratchlm build notes/ --out runs/notes --dry-run
     """
 
-    paths: Paths  # files (.txt .md .jsonl .parquet), folders, bundled:shakespeare or bundled:tang
+    paths: Paths  # files and folders of any kind, bundled:shakespeare or bundled:tang
     out: Path  # the folder of the run
     budget: str = ""  # how long all of it may take: 90s, 20m, 2h; none: ten minutes on a CPU
     until: str = ""  # or when it shall have ended: 18:00, or 2026-11-21 18:00
@@ -85,7 +88,10 @@ class Build(Command):
             "began": BEGAN,
         }
         if self.dry_run:
-            print_plan(plan(choose_for(self.paths, self.out, **options).config, device=self.device))
+            with tempfile.TemporaryDirectory() as folder:
+                paths = as_text(self.paths, Path(folder) / DOCUMENTS)
+                config = choose_for(paths, self.out, **options).config
+                print_plan(plan(config, device=self.device))
             return
         result = build(self.paths, self.out, **options)
         if result.interrupted:

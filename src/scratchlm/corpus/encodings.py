@@ -94,8 +94,9 @@ def _begin(sample: bytes, codec: str) -> str:
 
 def _is_utf8(sample: bytes) -> bool:
     """Whether most characters beyond ASCII are valid; a few broken ones are for the decoder."""
-    beyond = [char for char in _begin(sample, "utf-8") if not char.isascii()]
-    return beyond.count("\ufffd") <= len(beyond) / 2
+    text = _begin(sample, "utf-8")
+    n_beyond = len(text) - len(text.encode("ascii", "ignore"))
+    return text.count("\ufffd") <= n_beyond / 2
 
 
 def _is_chinese(sample: bytes, codec: str) -> bool:

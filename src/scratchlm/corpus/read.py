@@ -7,30 +7,27 @@ batch of a Parquet column, whatever the size of the file.
 import gzip
 import json
 import math
+import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, cast
 
 from scratchlm.base.errors import DataError, MissingExtraError
 from scratchlm.base.log import say, warn
 from scratchlm.base.progress import counted
+from scratchlm.base.zstd import read_lines
 from scratchlm.corpus.encodings import NAMES, Errors, decode, detect
 from scratchlm.corpus.pieces import cut_pieces, split_documents
+from scratchlm.extraction.kinds import KINDS, Kind
 
-Kind = Literal["text", "jsonl", "parquet"]
-KINDS: dict[str, Kind] = {
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".markdown": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
+_PLAIN = (".txt", ".text", ".md", ".markdown", ".jsonl", ".ndjson", ".parquet")
 _COMPRESSED = ".gz"  # of text and JSON lines
+_DOCUMENTS = ".jsonl.zst"  # what the stages of the corpus write
+_PACKED = 3.0  # times smaller than their text these are, where nobody has counted
 _LINK = "symbolic link"  # among the reasons to pass over
 _MAX_LINE = 1 << 28  # characters of one JSON line, so that a wrong file cannot fill the memory
 _PARQUET_ROWS = 256  # rows of one batch
@@ -92,22 +89,54 @@ class Tally:
             warn(f"{self.n_replaced} places could not be decoded and are U+FFFD now.")
 
 
-def find_files(paths: Sequence[Path | str]) -> list[SourceFile]:
+def _plain_kind(path: Path) -> Kind | None:
+    name = path.name.lower()
+    if name.endswith(_DOCUMENTS):
+        return "jsonl"
+    ending = Path(name.removesuffix(_COMPRESSED)).suffix
+    kind = KINDS[ending] if ending in _PLAIN else None
+    return None if kind == "parquet" and name.endswith(_COMPRESSED) else kind
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Which files are read.
+
+    kind_of   the kind of a file; None: it is passed over
+    endings   for messages
+    """
+
+    kind_of: Callable[[Path], Kind | None] = _plain_kind
+    endings: str = (
+        f"{' '.join(_PLAIN)} (the text kinds and JSON lines also with {_COMPRESSED}), {_DOCUMENTS}"
+    )
+
+
+PLAIN = Readable()  # what is text already
+
+
+def find_files(
+    paths: Sequence[Path | str], readable: Readable = PLAIN, *, without: Path | None = None
+) -> list[SourceFile]:
     """The readable files among `paths` and in the folders below them, in one order everywhere.
 
     In a folder, hidden files, files of other kinds and links to folders are counted in the log,
     not read.
 
-    raises   DataError for a path that does not exist, for a file of another kind that was named
-             itself, and when there is nothing to read
+    without   a folder whose files are not meant: the one that is being written
+    raises    DataError for a path that does not exist, for a file of another kind that was named
+              itself, and when there is nothing to read
     """
     found: dict[Path, SourceFile] = {}
     passed: Counter[str] = Counter()
     for path in map(Path, paths):
         if not path.exists():
             raise DataError(f"{path} does not exist.")
-        for file in _files_below(path, passed) if path.is_dir() else [_named_file(path)]:
-            found.setdefault(file.path.resolve(), file)
+        files = _files_below(path, readable, passed) if path.is_dir() else [_named(path, readable)]
+        for file in files:
+            place = file.path.resolve()
+            if without is None or not place.is_relative_to(without.resolve()):
+                found.setdefault(place, file)
     if passed:
         counts = (
             counted(n, what) if what == _LINK else f"{n:,} {what}"
@@ -117,46 +146,53 @@ def find_files(paths: Sequence[Path | str]) -> list[SourceFile]:
     if not found:
         raise DataError(
             f"there is no text in {', '.join(map(str, paths)) or 'an empty list of paths'}: "
-            f"no file ends in one of {_endings()}."
+            f"no file ends in one of {readable.endings}."
         )
     return sorted(found.values(), key=lambda file: file.name)
 
 
-def _named_file(path: Path) -> SourceFile:
-    kind = _kind_of(path)
+def _named(path: Path, readable: Readable) -> SourceFile:
+    kind = readable.kind_of(path)
     if kind is None:
         raise DataError(
             f"{path} is not a kind of file that can be read: its name must end in one of "
-            f"{_endings()}. If it is plain text, rename it to end in .txt."
+            f"{readable.endings}. If it is plain text, rename it to end in .txt."
         )
-    return SourceFile(path, path.name, kind, path.stat().st_size)
+    return SourceFile(path, path.name, kind, _size_of(path))
 
 
-def _files_below(folder: Path, passed: Counter[str]) -> Iterator[SourceFile]:
+def _files_below(folder: Path, readable: Readable, passed: Counter[str]) -> Iterator[SourceFile]:
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
-        kind = _kind_of(path)
         hidden = any(part.startswith(".") for part in inside.parts)
         if not path.is_file():
             if path.is_symlink() and not hidden:  # to a folder, or to nothing
                 passed[_LINK] += 1
         elif hidden:
             passed["hidden"] += 1
-        elif kind is None:
+        elif (kind := readable.kind_of(path)) is None:
             passed[path.suffix.lower() or "without an ending"] += 1
         else:
             name = (folder.resolve().name / inside).as_posix()
-            yield SourceFile(path, name, kind, path.stat().st_size)
+            yield SourceFile(path, name, kind, _size_of(path))
 
 
-def _kind_of(path: Path) -> Kind | None:
-    name = path.name.lower()
-    kind = KINDS.get(Path(name.removesuffix(_COMPRESSED)).suffix)
-    return None if kind == "parquet" and name.endswith(_COMPRESSED) else kind
+def _size_of(path: Path) -> int:
+    """The bytes of a file; of documents of ours, about those of their text."""
+    size = path.stat().st_size
+    is_ours = path.name.lower().endswith(_DOCUMENTS)
+    return int(size * _text_per_byte(path.parent)) if is_ours else size
 
 
-def _endings() -> str:
-    return f"{' '.join(KINDS)} (the text kinds and JSON lines also with {_COMPRESSED})"
+@lru_cache(maxsize=64)
+def _text_per_byte(folder: Path) -> float:
+    """Of a folder of documents, by what the stage that made it has counted."""
+    packed = sum(path.stat().st_size for path in folder.glob(f"*{_DOCUMENTS}"))
+    try:
+        n_bytes = json.loads((folder / "counts.json").read_text(encoding="utf-8"))["kept_bytes"]
+        return float(n_bytes) / packed
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return _PACKED
 
 
 def read_documents(
@@ -252,6 +288,9 @@ def _json_records(
 
 
 def _lines(file: SourceFile, errors: Errors, tally: Tally) -> Iterator[str]:
+    if file.path.name.lower().endswith(_DOCUMENTS):
+        yield from (line.decode("utf-8", "replace") for line in read_lines(file.path))
+        return
     held = ""
     for text in _texts(file, errors, tally):
         *lines, held = (held + text).split("\n")  # not splitlines: JSON may hold U+2028
@@ -299,6 +338,24 @@ def _without_surrogates(
 
 
 def _parquet_records(file: SourceFile, text_key: str) -> Iterator[Record]:
+    for number, text, _ in parquet_rows(file, text_key):
+        if text is not None and not isinstance(text, str):
+            raise DataError(
+                f"{file.path}, row {number}: the column holds {type(text).__name__}, not text. Set "
+                "text_key to the column that holds the text."
+            )
+        for piece, ends in cut_pieces([(text or "", True)]):
+            yield number, piece, {}, ends
+
+
+def parquet_rows(
+    file: SourceFile, text_key: str, *, with_meta: bool = False
+) -> Iterator[tuple[int, object, dict[str, Any]]]:
+    """The number of each row, what its column `text_key` holds, and what others say.
+
+    with_meta   other columns are read as well, those of lists and the like apart
+    raises      DataError naming the file
+    """
     try:
         import pyarrow
         from pyarrow import parquet
@@ -312,20 +369,17 @@ def _parquet_records(file: SourceFile, text_key: str) -> Iterator[Record]:
                     f"{file.path} has no column {text_key!r}; it has {', '.join(columns)}. Set "
                     "text_key to the one that holds the text."
                 )
+            others = _columns_of_facts(table.schema_arrow, text_key) if with_meta else []
             number = 0
-            for batch in table.iter_batches(_PARQUET_ROWS, columns=[text_key]):
-                for value in batch.column(0):
+            for batch in table.iter_batches(_PARQUET_ROWS, columns=[text_key, *others]):
+                for row in batch.to_pylist():
                     number += 1
-                    yield from _parquet_row(file, number, value.as_py())
-    except pyarrow.ArrowException as bad:
+                    yield number, row.pop(text_key), row
+    except (pyarrow.ArrowException, ValueError, OverflowError) as bad:  # of times, the latter two
         raise DataError(f"{file.path} cannot be read as Parquet ({bad}). Fetch it again.") from None
 
 
-def _parquet_row(file: SourceFile, number: int, text: object) -> Iterator[Record]:
-    if text is not None and not isinstance(text, str):
-        raise DataError(
-            f"{file.path}, row {number}: the column holds {type(text).__name__}, not text. Set "
-            "text_key to the column that holds the text."
-        )
-    for piece, ends in cut_pieces([(text or "", True)]):
-        yield number, piece, {}, ends
+def _columns_of_facts(schema: Any, text_key: str) -> list[str]:
+    """The columns whose values JSON can hold, or that have a plain spelling."""
+    plain = re.compile(r"(large_)?string|u?int\d+|bool|float|double|halffloat|date|timestamp")
+    return [one.name for one in schema if one.name != text_key and plain.match(str(one.type))]

@@ -79,6 +79,7 @@ class ShardWriter:
         self._folder = folder
         self._vocab_size = vocab_size
         self._dtype = dtype_for(vocab_size)
+        self._little = _little(self._dtype)
         self._tokenizer_hash = tokenizer_hash
         self._shard_tokens = shard_tokens
         self._shard: _OpenShard | None = None
@@ -101,7 +102,7 @@ class ShardWriter:
         block = np.asarray(ids)
         if not len(block):
             return
-        if block.min() < 0 or block.max() >= self._vocab_size:
+        if block.max() >= self._vocab_size or (block.dtype.kind != "u" and block.min() < 0):
             raise DataError(
                 f"ids from {block.min()} to {block.max()} are not all in [0, {self._vocab_size}), "
                 "the tokenizer's vocabulary: its file is damaged. Train or fetch it again."
@@ -109,7 +110,7 @@ class ShardWriter:
         if self._shard is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._shard = _OpenShard(self._folder / f"{self.n_shards:05d}{SUFFIX}")
-        self._shard.write(block.astype(_little(self._dtype)).tobytes())
+        self._shard.write(block.astype(self._little).tobytes())
         self._shard.n_tokens += len(block)
         self._shard.n_bytes += n_bytes
         self.n_tokens += len(block)

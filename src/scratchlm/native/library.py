@@ -24,6 +24,8 @@ def _structure(name: str, text: str) -> type[ctypes.Structure]:
         "uint32": ctypes.c_uint32,
         "float": ctypes.c_float,
         "pointer": ctypes.c_void_p,
+        "uint64": ctypes.c_uint64,
+        "bytes": ctypes.c_char_p,
     }
     fields = []
     for line in text.split(";"):
@@ -58,10 +60,19 @@ Pointwise = _structure(
     "Pointwise",  # kernels/pointwise.h
     "long: n; pointer: x up y dy dx d_up; uint32: seed; float: drop",
 )
+Bpe = _structure(
+    "Bpe",  # kernels/bpe.h
+    "long: n_cuts stride; pointer: classes tables starts; long: n_merges n_whole longest_whole;"
+    "pointer: merges byte_ids token_bytes token_ends whole; long: pair_bits whole_bits;"
+    "uint64: multiplier; pointer: pairs whole_slots characters joins;"
+    "long: n cache_bits; bytes: text; pointer: cache ids n_ids",
+)
 
 FUNCTIONS = (
     "attention_forward",
     "attention_backward",
+    "bpe_encode",
+    "bpe_index",
     "cross_entropy",
     "muon",
     "norm_forward",

@@ -3,6 +3,7 @@
 The models are those of benchmarks/shapes.py, with random weights and random ids.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 
 from scratchlm.base import device as devices
 from scratchlm.base.device import Precision
+from scratchlm.base.errors import ConfigError
 from scratchlm.base.progress import Progress
 from scratchlm.data.loader import DataConfig
 from scratchlm.model.config import ModelConfig
@@ -97,6 +99,8 @@ def bench(*, seconds: float = 8.0, device: str | None = None, large: bool = Fals
 
 def bench_rows(*, seconds: float, device: str | None, large: bool) -> Iterator[Row]:
     """`bench` row by row, so that an interrupted one has what was measured."""
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"seconds = {seconds} must be above 0, and finite.")
     where, _ = devices.choose_device(device)
     dtype, _ = devices.resolve_precision("auto", where)
     shapes = {name: shape for name, shape in SHAPES.items() if large or not shape.large}

@@ -14,10 +14,11 @@ from scratchlm.base.log import say
 from scratchlm.corpus import bundled
 from scratchlm.corpus.read import find_files
 from scratchlm.recipes.choose import READINGS, Choice, Kind, choose, look_at
-from scratchlm.recipes.pretrain import Resume, pretrain
+from scratchlm.recipes.pretrain import Resume, check_run_folder, pretrain
 from scratchlm.recipes.pretrain_run import PretrainResult
 from scratchlm.recipes.probe import step_seconds
 from scratchlm.recipes.run_config import CONFIG, RunConfig, TextConfig
+from scratchlm.recipes.sources import DOCUMENTS, as_text
 from scratchlm.training.clock import Clock
 from scratchlm.training.optimizers import ScheduleConfig
 
@@ -38,8 +39,10 @@ def build(
     device: str | None = None,
     began: float | None = None,
 ) -> PretrainResult:
-    """Train a tokenizer and a model on files and folders of text; the model folder is OUT/model.
+    """Train a tokenizer and a model on files and folders; the model folder is OUT/model.
 
+    paths      of any kind that `extract_documents` reads; what is no plain text becomes documents
+               in OUT/documents first
     budget     how long all of it may take: "20m", "2h"; "" takes ten minutes on a CPU, or less
                where the text is soon learned
     until      instead, when it shall have ended: "18:00", "2026-11-21 18:00"
@@ -53,8 +56,9 @@ def build(
                is none
     """
     began = began or time.monotonic()
+    check_run_folder(Path(out), resume)
     choice = choose_for(
-        paths,
+        as_text(paths, Path(out) / DOCUMENTS),
         out,
         budget=budget,
         until=until,
@@ -84,6 +88,9 @@ def choose_for(
     """What `build` trains, said with its reasons; nothing is written."""
     if sum(map(bool, (budget, until, steps))) > 1:
         raise ConfigError("budget, until and steps exclude each other: give one of them.")
+    for name, value in (("steps", steps), ("seed", seed)):
+        if value < 0:
+            raise ConfigError(f"{name} = {value} must be at least 0.")
     text = TextConfig(tuple(str(path) for path in bundled.listed(paths)))
     if resume != "never" and (Path(out) / CONFIG).is_file():
         config = _choices_of(Path(out), budget, until, tokenizer, steps)
@@ -95,7 +102,8 @@ def choose_for(
     facts = look_at(find_files(bundled.resolve_all(paths)))
     choice = choose(facts, chosen, seconds, tokenizer=tokenizer, step_seconds=step_seconds)
     for reason in choice.reasons:
-        say(reason)
+        if not (steps and reason.startswith(("length:", "expected:"))):  # of another length
+            say(reason)
     config = _length(choice, budget, until, steps, BUDGETS[chosen.type])
     config = config.replace("train", seed=seed).replace("data", seed=seed)
     return dataclasses.replace(choice, config=dataclasses.replace(config, text=text))

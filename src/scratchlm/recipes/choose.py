@@ -283,7 +283,11 @@ class _Chooser:
             f"{readings:,.1f} readings of the text"
             + (f"; dropout {dropout} against learning it by heart" if dropout else "")
         )
-        yield f"expected: about {best.bits:.2f} bits per byte on text that is held out"
+        rough = facts.n_bytes < scaling.FITTED_BYTES
+        yield (
+            f"expected: about {best.bits:.2f} bits per byte on text that is held out"
+            + (", a rough guess: so small a text is outside of what was measured" if rough else "")
+        )
 
 
 def _n_block_weights(config: RunConfig) -> int:

@@ -1,24 +1,36 @@
-"""Pieces of documents to ids, in as many processes as are wanted, in the order of the text."""
+"""Pieces of documents to ids, by as many workers as are wanted, in the order of the text."""
 
 import os
 import signal
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 
 import numpy as np
 
 from scratchlm.base.errors import DataError
 from scratchlm.corpus.divide import Piece
+from scratchlm.tokenizer.surrogates import to_utf8
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 _JOB = 1 << 18  # characters that a worker encodes at a time; or one piece of a long document
 
-Encoded = tuple[Piece, np.ndarray]  # ids, uint32
+
+class Encoded(NamedTuple):
+    """A piece, its ids (uint32), and the bytes of its text in UTF-8."""
+
+    piece: Piece
+    ids: np.ndarray
+    n_bytes: int
+
+
+Result = tuple[np.ndarray, int]  # what becomes of a piece
 
 
 def encode_pieces(
@@ -26,26 +38,42 @@ def encode_pieces(
 ) -> Generator[Encoded, None, None]:
     """The ids of each piece, in order; memory holds at most two jobs for each worker.
 
-    folder   where the tokenizer was saved: workers load it there
+    The workers are threads where the tokenizer has compiled code, which lets others run beside
+    it, and processes elsewhere.
+
+    folder   where the tokenizer was saved: processes load it there
     raises   DataError naming the document that cannot be encoded
     """
     jobs = _in_jobs(pieces)
     if n_workers == 1:
         for job in jobs:
-            yield from zip(job, _encode_job(job, tokenizer), strict=True)
-        return
-    waiting: deque[tuple[list[Piece], Future[list[np.ndarray]]]] = deque()
+            yield from _encoded(job, _encode_job(job, tokenizer))
+    elif tokenizer.fast:
+        yield from _by_threads(jobs, tokenizer, n_workers)
+    else:
+        yield from _by_processes(jobs, folder, n_workers)
+
+
+def _encoded(job: Sequence[Piece], results: Iterable[Result]) -> Iterator[Encoded]:
+    return (Encoded(piece, *result) for piece, result in zip(job, results, strict=True))
+
+
+def _by_threads(
+    jobs: Iterable[list[Piece]], tokenizer: Tokenizer, n_workers: int
+) -> Iterator[Encoded]:
+    pool = ThreadPoolExecutor(n_workers)
+    try:
+        yield from _in_order(jobs, pool, partial(_encode_job, tokenizer=tokenizer), n_workers)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _by_processes(jobs: Iterable[list[Piece]], folder: Path, n_workers: int) -> Iterator[Encoded]:
     others = set(active_children())
     # spawn: the same on every system, and safe where threads are running already
     pool = ProcessPoolExecutor(n_workers, get_context("spawn"), _start_worker, (folder,))
     try:
-        for job in jobs:
-            waiting.append((job, pool.submit(_encode_in_worker, job)))
-            if len(waiting) == 2 * n_workers:
-                job, future = waiting.popleft()
-                yield from zip(job, future.result(), strict=True)
-        for job, future in waiting:
-            yield from zip(job, future.result(), strict=True)
+        yield from _in_order(jobs, pool, _encode_in_worker, n_workers)
     except BrokenProcessPool:
         raise DataError(
             "a worker process ended before its work was done. Either the memory is too small "
@@ -58,6 +86,22 @@ def encode_pieces(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    jobs: Iterable[list[Piece]],
+    pool: Executor,
+    encode: Callable[[list[Piece]], list[Result]],
+    n_workers: int,
+) -> Iterator[Encoded]:
+    waiting: deque[tuple[list[Piece], Future[list[Result]]]] = deque()
+    for job in jobs:
+        waiting.append((job, pool.submit(encode, job)))
+        if len(waiting) == 2 * n_workers:
+            job, future = waiting.popleft()
+            yield from _encoded(job, future.result())
+    for job, future in waiting:
+        yield from _encoded(job, future.result())
 
 
 def _in_jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
@@ -73,15 +117,16 @@ def _in_jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield job
 
 
-def _encode_job(job: Sequence[Piece], tokenizer: Tokenizer) -> list[np.ndarray]:
+def _encode_job(job: Sequence[Piece], tokenizer: Tokenizer) -> list[Result]:
     encoded = []
     for piece in job:
         try:
+            text = to_utf8(piece.document.text)
             # not the whole job as a batch: the library would start threads in every worker
-            (ids,) = tokenizer.encode_batch([piece.document.text], continues=[piece.continues])
+            ids = tokenizer.encode_bytes(text, continues=piece.continues)
         except DataError as bad:
             raise DataError(f"{piece.document.place}: {bad}") from None
-        encoded.append(np.asarray(ids, dtype=np.uint32))
+        encoded.append((ids, len(text)))
     return encoded
 
 
@@ -108,5 +153,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _encode_in_worker(job: Sequence[Piece]) -> list[np.ndarray]:
+def _encode_in_worker(job: Sequence[Piece]) -> list[Result]:
     return _encode_job(job, _worker_tokenizer)

@@ -61,6 +61,8 @@ def plan(
     """
     if on and device:
         raise ConfigError(f"on = {on!r} and device = {device!r} exclude each other: name one.")
+    if not 0 <= probe_seconds < math.inf:
+        raise ConfigError(f"probe_seconds = {probe_seconds} must be at least 0, and finite.")
     machine = _there(on) if on else _here(device)
     text = count_tokens(config)
     config = _resolve(config, text, machine)

@@ -49,7 +49,7 @@ class PrepareConfig:
     share: float = 1.0  # of each file that is read, from its beginning
     bos: bool = False  # put the tokenizer's beginning token before each document
     shard_tokens: int = 100_000_000  # a shard ends with the document that brings it to this
-    workers: int = 0  # processes that encode; 0 takes all cores
+    workers: int = 0  # threads or processes that encode; 0 takes all cores
     overwrite: bool = False  # replace a folder that `prepare` made before
 
     def __post_init__(self) -> None:
@@ -103,7 +103,8 @@ def prepare(
                where compression hides it)
     raises     DataError for text that cannot be read or encoded, ConfigError when `out` is in use
 
-    A script must call it under `if __name__ == "__main__":`, since workers import the script.
+    A script must call it under `if __name__ == "__main__":`, since worker processes, which
+    tokenizers without compiled code need, import the script.
     """
     config, out = config or PrepareConfig(), Path(out)
     if not isinstance(tokenizer, Tokenizer):
@@ -258,9 +259,9 @@ def _reporting(
     hidden = any(file.path.suffix.lower() in (".gz", ".parquet") for file in files)
     total = None if hidden else int(share * sum(file.n_bytes for file in files))
     done = 0
-    for piece, ids in encoded:
-        yield piece, ids
-        done += len(piece.document.text.encode())
+    for one in encoded:
+        yield one
+        done += one.n_bytes
         if progress:
             progress(done, total)
 
@@ -280,14 +281,14 @@ class _SplitWriter:
         self._begun = False  # whether there is a document at hand
         self._complete = False  # whether it waits for its joint
 
-    def add(self, document: Document, ids: np.ndarray) -> None:
+    def add(self, encoded: Encoded) -> None:
         if self._complete:
             self._end_document()
-        if not self._begun:
+        if not self._begun and self._beginning:
             self.shards.add(self._beginning)
-            self._begun = True
-        self.shards.add(ids, len(document.text.encode()))
-        self._complete = document.ends
+        self._begun = True
+        self.shards.add(encoded.ids, encoded.n_bytes)
+        self._complete = encoded.piece.document.ends
         if self._complete and self._closes:
             self._end_document()
 
@@ -308,10 +309,10 @@ def _write(
                 folder / split, tokenizer.vocab_size, tokenizer.hash, config.shard_tokens
             )
             writers[split] = _SplitWriter(stack.enter_context(shards), tokenizer, config.bos)
-        for piece, ids in encoded:
-            writers[piece.split].add(piece.document, ids)
+        for one in encoded:
+            writers[one.piece.split].add(one)
             if tokenizer.unk_id is not None:
-                n_unknown += int(np.count_nonzero(ids == tokenizer.unk_id))
+                n_unknown += int(np.count_nonzero(one.ids == tokenizer.unk_id))
     splits = {split: _facts(writer.shards) for split, writer in writers.items()}
     for split, facts in splits.items():
         if not facts.n_tokens:

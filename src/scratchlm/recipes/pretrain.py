@@ -64,8 +64,7 @@ def pretrain(
     """
     began = began or time.monotonic()
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file. Name a folder for the run.")
+    check_run_folder(out, resume)
     chosen, why = devices.choose_device(own_device(device))
     say(f"device: {chosen} ({why})")
     if chosen.type == "cpu":
@@ -91,7 +90,7 @@ def _pretrain(
     """Begin the run in OUT or go on with it, to its end or a signal."""
     with processes.first_alone():
         share_of_step(config.train.micro_batch, config.train.accumulate, 0, processes.count)
-        goes_on = _goes_on(out, resume)
+        goes_on = check_run_folder(out, resume)
         before = read_toml(RunConfig, out / CONFIG) if goes_on else None
         data, tokenizer = _open_data(config, out, init)
         config = _resolve(config, tokenizer, processes.device, before, init)
@@ -107,8 +106,13 @@ def _pretrain(
     return run.finish()
 
 
-def _goes_on(out: Path, resume: Resume) -> bool:
-    """Whether OUT holds a run that goes on; refuses what `resume` rules out."""
+def check_run_folder(out: Path, resume: Resume) -> bool:
+    """Whether OUT holds a run that goes on; refuses what `resume` rules out, and other folders.
+
+    raises   ConfigError
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file. Name a folder for the run.")
     holds_run = (out / CONFIG).is_file()
     if resume == "must" and not holds_run:
         raise ConfigError(f'{out} holds no run to resume. With resume = "auto" one begins.')
@@ -116,8 +120,9 @@ def _goes_on(out: Path, resume: Resume) -> bool:
         raise ConfigError(
             f'{out} holds a run. With resume = "auto" it goes on; or name another folder.'
         )
-    if not holds_run:
-        ours = (LOCK, ".data", "data")  # of a run that was ended while it prepared its text
+    if not holds_run and out.is_dir():
+        # of a run that was ended while it prepared its text
+        ours = (LOCK, ".data", "data", ".documents", "documents")
         others = sorted(p.name for p in out.iterdir() if not p.name.startswith(ours))
         if others:
             raise ConfigError(

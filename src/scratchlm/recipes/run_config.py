@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scratchlm.base.config import to_dict
+from scratchlm.base.config import refuse_not_finite, to_dict
 from scratchlm.base.errors import ConfigError
 from scratchlm.data.loader import DataConfig
 from scratchlm.model.config import ModelConfig
@@ -44,6 +44,10 @@ class RunConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
     def __post_init__(self) -> None:
+        refuse_not_finite(self)
+        for part, seed in (("train", self.train.seed), ("data", self.data.seed)):
+            if seed < 0:
+                raise ConfigError(f"{part}.seed = {seed} must be at least 0.")
         if not self.data.sources and not self.text.paths:
             raise ConfigError(
                 "there is nothing to train on: set text.paths to files or folders of text, or "

@@ -26,6 +26,7 @@ VOCABULARIES = (
     (0, 512), (3e5, 1024), (8e5, 2048), (5e6, 4096), (30e6, 8192), (300e6, 16_384), (3e9, 32_768),
 )  # fmt: skip
 MOST_CHARACTERS = 512  # of an alphabet; a Chinese text always leaves some out that the next has
+FITTED_BYTES = 1_000_000  # of text, at least, in the runs that the rule for the loss is fitted to
 CHARACTERS_BELOW = 3e6  # bytes: on less, words lost on text that is far away (docs/LOG.md)
 
 # The batch grows with the root of what is read (measured at one end: for 2 to 3 M in all, 1,024

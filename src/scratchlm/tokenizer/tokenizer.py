@@ -13,6 +13,7 @@ from tokenizers import Tokenizer as Backend
 from scratchlm.base.errors import CheckpointError, ConfigError, DataError
 from scratchlm.base.files import read_json, write_json, write_text, write_whole
 from scratchlm.base.log import say, warn
+from scratchlm.native import bpe
 from scratchlm.tokenizer.config import Kind
 from scratchlm.tokenizer.definition import (
     Definition,
@@ -21,6 +22,7 @@ from scratchlm.tokenizer.definition import (
     no_panic,
     read_definition,
 )
+from scratchlm.tokenizer.fast import encoder_of
 from scratchlm.tokenizer.rules import (
     drops_first_space,
     first_token,
@@ -35,6 +37,7 @@ from scratchlm.tokenizer.words import SEGMENTERS
 _FILE = "tokenizer.json"
 _CONFIG_FILE = "tokenizer_config.json"
 _COMPANIONS = ("tokenizer.model", "tokenizer.vocab")  # SentencePiece's own files
+_LONG = 1 << 19  # characters that take the library as long as `fast` takes to get ready: .2 s
 
 
 class Tokenizer:
@@ -101,7 +104,11 @@ class Tokenizer:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the tokenizer.json that `save` writes, in hexadecimal."""
-        return hashlib.sha256(canonical_text(self._definition).encode()).hexdigest()
+        return hashlib.sha256(self._text.encode()).hexdigest()
+
+    @cached_property
+    def _text(self) -> str:
+        return canonical_text(self._definition)
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.kind}, {self.vocab_size} ids, {self.hash[:8]})"
@@ -130,7 +137,7 @@ class Tokenizer:
         """Write tokenizer.json, tokenizer_config.json and the companions into `folder`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / _FILE, canonical_text(self._definition))
+        write_text(folder / _FILE, self._text)
         write_json(folder / _CONFIG_FILE, self._config)
         for name, content in self._companions.items():
             with write_whole(folder / name) as file:
@@ -163,7 +170,7 @@ class Tokenizer:
         if self._segmenter:
             tokens = self._look_up(text, allowed_special, strict)
         else:
-            (tokens,) = self._run_backend([text], allowed_special, continues)
+            (tokens,) = self._subwords([text], allowed_special, continues)
             if strict and self.unk_id in tokens:
                 self._refuse_unknown(text, tokens.index(self.unk_id), allowed_special, continues)
         begin = [self._required(self.bos_id, "bos")] if bos else []
@@ -177,7 +184,7 @@ class Tokenizer:
         allowed_special: bool = False,
         continues: Sequence[bool] | None = None,
     ) -> list[list[int]]:
-        """The ids of many texts, on all processors; `continues` as in `encode`, for each text."""
+        """The ids of many texts; `continues` as in `encode`, for each text."""
         if self._segmenter:
             return [self.encode(text, allowed_special=allowed_special) for text in texts]
         for text in texts:
@@ -186,10 +193,25 @@ class Tokenizer:
         tokens: list[list[int]] = [[]] * len(texts)
         for flag in set(flags):
             chosen = [i for i, other in enumerate(flags) if other == flag]
-            encoded = self._run_backend([texts[i] for i in chosen], allowed_special, flag)
+            encoded = self._subwords([texts[i] for i in chosen], allowed_special, flag)
             for i, row in zip(chosen, encoded, strict=True):
                 tokens[i] = row
         return tokens
+
+    @cached_property
+    def fast(self) -> bpe.Encoder | None:
+        """Compiled code that gives the same ids 20 to 50 times as fast; None: it cannot."""
+        return None if self._segmenter else encoder_of(self._definition)
+
+    def encode_bytes(self, text: bytes, *, continues: bool = False) -> np.ndarray:
+        """The ids of a text in valid UTF-8, (n,) uint32: the quickest way for much text.
+
+        continues   as in `encode`
+        """
+        if self.fast:
+            return self.fast.encode(text)
+        (tokens,) = self.encode_batch([text.decode()], continues=[continues])
+        return np.asarray(tokens, dtype=np.uint32)
 
     def decode(
         self, ids: Sequence[int], *, skip_special: bool = False, continues: bool = False
@@ -228,9 +250,12 @@ class Tokenizer:
         """The bytes of each id: a part of a character where a character has several ids."""
         return list(self._pieces)
 
-    def _run_backend(
+    def _subwords(
         self, texts: list[str], allowed_special: bool, continues: bool
     ) -> list[list[int]]:
+        marked = allowed_special and self.special_tokens
+        if not marked and sum(map(len, texts)) >= _LONG and self.fast:
+            return [self.fast.encode(text.encode()).tolist() for text in texts]
         backend = self._backend(allowed_special, continues)
         with no_panic(DataError, f"{self._source} failed to encode the text"):
             # "fast" leaves out the offsets in the text: 1.6 times the speed for one long text

@@ -1,6 +1,7 @@
 // All kernels for one instruction set: compiled several times, each time with another SUFFIX.
 
 #include "attention.h"
+#include "bpe.h"
 #include "loss.h"
 #include "muon.h"
 #include "pointwise.h"
@@ -71,3 +72,10 @@ ROWWISE(gelu_backward, Pointwise, PIECE, n)
 ROWWISE(swiglu_forward, Pointwise, PIECE, n)
 ROWWISE(swiglu_backward, Pointwise, PIECE, n)
 ROWWISE(dropout, Pointwise, PIECE, n)
+
+EXPORT(bpe_index)(const Bpe* a, int) {
+    Merger(*a).index();
+    return 0;
+}
+
+EXPORT(bpe_encode)(const Bpe* a, int) { return !BpeEncoder(*a).run(); }

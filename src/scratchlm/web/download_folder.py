@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from scratchlm.base.errors import CheckpointError
+from scratchlm.base.errors import DataError
 from scratchlm.base.files import read_json, sync_files, sync_folder, write_json
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress, counted
@@ -24,6 +24,7 @@ _RECORD = ".downloaded.json"
 class RemoteFile:
     """One file to download.
 
+    name       its path below the folder, with "/"
     n_bytes    of the whole
     algorithm  of the digest: "sha256", "md5", or "git" for the id of a git blob
     digest     hexadecimal; "" where nothing but the size is known
@@ -70,16 +71,25 @@ Fetch = Callable[[RemoteFile, Path, Progress], None]
 def whole_revision(folder: Path) -> str:
     """The revision that lies in a folder whole and as it was verified; "" where none does."""
     record = _Record.read(folder)
-    untouched = all(record.has(folder / name) for name in record.files)
+    untouched = all(record.has(folder, name) for name in record.files)
     return record.revision if untouched else ""
 
 
-def bring(source: str, folder: Path, revision: str, files: list[RemoteFile], fetch: Fetch) -> None:
+def bring(
+    source: str,
+    folder: Path,
+    revision: str,
+    files: list[RemoteFile],
+    fetch: Fetch,
+    *,
+    elsewhere: str,
+) -> None:
     """Make exactly these files lie in the folder, verified; those of an older revision go.
 
-    source   what the user calls them
-    fetch    appends to a part of a file what it lacks, or begins it anew, and counts the bytes
-    raises   CheckpointError for damaged files and a full disk, and whatever `fetch` does
+    source     what the user calls them
+    fetch      appends to a part of a file what it lacks, or begins it anew, and counts the bytes
+    elsewhere  how to take a folder on another disk, in words: "name another with --out"
+    raises     DataError for damaged files and a full disk, and whatever `fetch` does
     """
     record = _Record.read(folder)
     record.revision = ""
@@ -87,22 +97,23 @@ def bring(source: str, folder: Path, revision: str, files: list[RemoteFile], fet
         (folder / name).unlink(missing_ok=True)
         del record.files[name]
     record.write(folder)
-    parts = {file.part for file in files}
-    for path in folder.glob("*.part"):
-        if path.name not in parts:
+    parts = {folder / file.part for file in files}
+    for path in folder.rglob("*.part"):
+        if path not in parts:
             path.unlink()
-    missing = [file for file in files if not record.has(folder / file.name, file.tag)]
+    missing = [file for file in files if not record.has(folder, file.name, file.tag)]
     if missing:
+        _check_room(source, folder, missing, elsewhere)
         _bring_missing(source, folder, record, missing, fetch)
     record.revision = revision
     record.write(folder)
 
 
-def damaged(file: RemoteFile, part: Path) -> CheckpointError:
+def damaged(file: RemoteFile, part: Path) -> DataError:
     """Delete what was brought of a file; the error that says so."""
     part.unlink(missing_ok=True)
     expected = f"{file.n_bytes:,} bytes" + f", {file.algorithm} {file.digest}" * bool(file.digest)
-    return CheckpointError(
+    return DataError(
         f"{file.url} is not {file.name} as it should be ({expected}): it was damaged, and has been "
         "deleted. Download it again, or from another mirror."
     )
@@ -128,26 +139,37 @@ class _Record:
     def read(cls, folder: Path) -> Self:
         """The record of a folder; an empty one where none can be read: all is verified again."""
         try:
-            values = read_json(folder / _RECORD, CheckpointError)
+            values = read_json(folder / _RECORD, DataError)
             files = {name: list(facts) for name, facts in values["files"].items()}
             return cls(str(values["revision"]), files)
-        except (CheckpointError, KeyError, TypeError, AttributeError):
+        except (DataError, KeyError, TypeError, AttributeError):
             return cls()
 
     def write(self, folder: Path) -> None:
         write_json(folder / _RECORD, {"revision": self.revision, "files": self.files})
 
-    def add(self, path: Path, tag: str) -> None:
-        facts = path.stat()
-        self.files[path.name] = [tag, facts.st_size, facts.st_mtime_ns]
+    def add(self, folder: Path, name: str, tag: str) -> None:
+        facts = (folder / name).stat()
+        self.files[name] = [tag, facts.st_size, facts.st_mtime_ns]
 
-    def has(self, path: Path, tag: str | None = None) -> bool:
+    def has(self, folder: Path, name: str, tag: str | None = None) -> bool:
         """Whether the file was verified (as this content), and nobody has touched it since."""
-        if path.name not in self.files or not path.is_file():
+        path = folder / name
+        if name not in self.files or not path.is_file():
             return False
-        facts, noted = path.stat(), self.files[path.name]
+        facts, noted = path.stat(), self.files[name]
         tags = noted[:1] if tag is None else [tag]
         return noted == [*tags, facts.st_size, facts.st_mtime_ns]
+
+
+def _check_room(source: str, folder: Path, missing: list[RemoteFile], elsewhere: str) -> None:
+    there = sum(size_of(folder / file.part) for file in missing)
+    lacking, free = sum(file.n_bytes for file in missing) - there, shutil.disk_usage(folder).free
+    if lacking > free:
+        raise DataError(
+            f"{source} needs {lacking / 1e9:,.1f} GB more, and the disk of {folder} has "
+            f"{free / 1e9:,.1f} GB left. Free space there, or {elsewhere}."
+        )
 
 
 def _bring_missing(
@@ -155,19 +177,12 @@ def _bring_missing(
 ) -> None:
     total = sum(file.n_bytes for file in missing)
     there = sum(size_of(folder / file.part) for file in missing)
-    free = shutil.disk_usage(folder).free
-    if total - there > free:
-        raise CheckpointError(
-            f"{source} needs {(total - there) / 1e9:,.1f} GB more, and the disk of {folder} has "
-            f"{free / 1e9:,.1f} GB left. Free space there, or let SCRATCHLM_CACHE name a folder on "
-            "another disk."
-        )
     host = missing[0].url.split("/")[2].rpartition("@")[2]  # without a mirror's password
     say(f"{source}: {counted(len(missing), 'file')}, {total / 1e6:,.1f} MB, {host} -> {folder}")
     with Progress(f"downloading {source}", total, start=there) as shown:
         for file in missing:
             _bring_file(file, folder, fetch, shown)
-            record.add(folder / file.name, file.tag)
+            record.add(folder, file.name, file.tag)
             record.write(folder)
 
 
@@ -176,6 +191,7 @@ def _bring_file(file: RemoteFile, folder: Path, fetch: Fetch, shown: Progress) -
     if file.is_at(path):  # copied, or a kill came before it was noted
         shown.advance(file.n_bytes)
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     if not file.is_at(part):
         fetch(file, part, shown)
@@ -183,4 +199,4 @@ def _bring_file(file: RemoteFile, folder: Path, fetch: Fetch, shown: Progress) -
             raise damaged(file, part)
     sync_files([part])
     os.replace(part, path)
-    sync_folder(folder)
+    sync_folder(path.parent)

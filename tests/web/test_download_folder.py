@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scratchlm.base.errors import CheckpointError
+from scratchlm.base.errors import DataError
 from scratchlm.base.progress import Progress
-from scratchlm.formats.download_folder import RemoteFile, bring, whole_revision
+from scratchlm.web.download_folder import Fetch, RemoteFile, bring, whole_revision
 
 CONTENTS = {"a.json": b"{}", "b.bin": bytes(range(256)) * 400, "empty": b""}
 SHA256 = [
@@ -41,10 +41,14 @@ def there(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != ".downloaded.json"}
 
 
+def put(folder: Path, files: list[RemoteFile], fetch: Fetch, revision: str = "1") -> None:
+    bring("m", folder, revision, files, fetch, elsewhere="take a larger disk")
+
+
 def brought(folder: Path, files: list[RemoteFile], revision: str = "1") -> list[str]:
     """Which files a server was asked for, which has all of them."""
     server = Server()
-    bring("m", folder, revision, files, server.fetch)
+    put(folder, files, server.fetch, revision)
     return server.asked
 
 
@@ -60,7 +64,7 @@ def test_files_are_brought_once(tmp_path):
 def test_what_is_broken_off_is_not_whole_and_goes_on(tmp_path):
     server = Server(budget=1000)
     with pytest.raises(ConnectionError):
-        bring("m", tmp_path, "1", SHA256, server.fetch)
+        put(tmp_path, SHA256, server.fetch)
     assert whole_revision(tmp_path) == ""
     [part] = tmp_path.glob("*.part")
     assert part.stat().st_size == 998
@@ -72,7 +76,7 @@ def test_what_is_broken_off_is_not_whole_and_goes_on(tmp_path):
 def test_a_part_of_other_content_is_not_gone_on_with(tmp_path):
     older = replace(SHA256[1], digest="0" * 64)
     with pytest.raises(ConnectionError):
-        bring("m", tmp_path, "1", [older], Server({"b.bin": b"x" * 9999}, budget=1000).fetch)
+        put(tmp_path, [older], Server({"b.bin": b"x" * 9999}, budget=1000).fetch)
     assert brought(tmp_path, SHA256) == list(CONTENTS)
     assert there(tmp_path) == CONTENTS
 
@@ -118,27 +122,25 @@ DIGESTS = {  # of b"hello\n": `git hash-object`, md5sum, sha256sum
 @pytest.mark.parametrize("algorithm", DIGESTS)
 def test_each_digest_is_that_of_its_tool(algorithm, tmp_path):
     file = RemoteFile("h", "http://h.org/h", 6, algorithm, DIGESTS[algorithm])
-    with pytest.raises(CheckpointError, match=rf"6 bytes, {algorithm} {DIGESTS[algorithm]}"):
-        bring("m", tmp_path, "1", [file], Server({"h": b"hallo\n"}).fetch)
+    with pytest.raises(DataError, match=rf"6 bytes, {algorithm} {DIGESTS[algorithm]}"):
+        put(tmp_path, [file], Server({"h": b"hallo\n"}).fetch)
     assert there(tmp_path) == {}
-    bring("m", tmp_path, "1", [file], Server({"h": b"hello\n"}).fetch)
+    put(tmp_path, [file], Server({"h": b"hello\n"}).fetch)
     assert there(tmp_path) == {"h": b"hello\n"}
 
 
 @pytest.mark.parametrize("content", [b"hello", b"hello\n\n"])
 def test_without_a_digest_the_size_is_verified(content, tmp_path):
     file = RemoteFile("h", "http://h.org/h", 6, "md5", "")
-    with pytest.raises(
-        CheckpointError, match=r"h is not h as it should be \(6 bytes\): it was dam"
-    ):
-        bring("m", tmp_path, "1", [file], Server({"h": content}).fetch)
+    with pytest.raises(DataError, match=r"h is not h as it should be \(6 bytes\): it was dam"):
+        put(tmp_path, [file], Server({"h": content}).fetch)
     assert there(tmp_path) == {}
 
 
 def test_more_than_the_disk_has_is_not_begun(tmp_path):
     server = Server()
-    with pytest.raises(CheckpointError, match=r"m needs 1,000,000,000\.0 GB more, and the disk of"):
-        bring("m", tmp_path, "1", [replace(SHA256[0], n_bytes=10**18)], server.fetch)
+    with pytest.raises(DataError, match=r"m needs 1,000,000,000\.0 GB more, .* or take a larg"):
+        put(tmp_path, [replace(SHA256[0], n_bytes=10**18)], server.fetch)
     assert not server.asked
 
 
@@ -151,3 +153,19 @@ def test_it_says_what_it_brings_and_no_secrets(tmp_path, caplog, capsys):
     assert "downloading m done: 102.4 kB" in capsys.readouterr().err
     assert "secret" not in caplog.text
     assert "secret" not in repr(replace(SHA256[0], headers={"Authorization": "Bearer secret"}))
+
+
+def test_files_lie_in_folders(tmp_path):
+    files = [replace(SHA256[1], name="data/en/b.bin"), replace(SHA256[2], name="数据/empty")]
+    server = Server({file.name: CONTENTS[file.name.split("/")[-1]] for file in files}, budget=1000)
+    with pytest.raises(ConnectionError):
+        put(tmp_path, files, server.fetch)
+    server.budget = 10**9
+    put(tmp_path, files, server.fetch)
+    assert (tmp_path / "data" / "en" / "b.bin").read_bytes() == CONTENTS["b.bin"]
+    assert whole_revision(tmp_path) == "1"
+    (tmp_path / "data" / "en" / "b.bin").unlink()
+    assert whole_revision(tmp_path) == ""
+    put(tmp_path, files[1:], server.fetch, "2")
+    assert not list(tmp_path.rglob("*.part"))
+    assert whole_revision(tmp_path) == "2"
