@@ -133,9 +133,9 @@ def test_a_document_that_kills_a_new_process_is_the_one(monkeypatch):
 def test_a_library_that_is_missing_is_named(monkeypatch, library, kind, body):
     without = f"import sys; sys.modules[{library!r}] = None\n{sandbox_module._START}"
     monkeypatch.setattr(sandbox_module, "_START", without)
-    with Sandbox(Limits()) as sandbox:
-        with pytest.raises(MissingExtraError, match=r'pip install "scratchlm\[web\]"'):
-            extract(sandbox, kind, body)
+    missing = pytest.raises(MissingExtraError, match=r'pip install "scratchlm\[web\]"')
+    with Sandbox(Limits()) as sandbox, missing:
+        extract(sandbox, kind, body)
 
 
 def test_the_process_ends_with_its_parent(tmp_path):
