@@ -37,12 +37,13 @@ def stages(counts: Counts, before: Sequence[tuple[str, Counts]]) -> list[dict[st
     """Each step with what came in, stayed and went; `before`: the stages that came first."""
     rows = [
         {"name": name, "n_in": one.n_in, "n_kept": one.n_kept, "n_bytes": one.kept_bytes,
-         "dropped": dict(one.dropped.most_common())}
+         "dropped": one.as_json()["dropped"]}
         for name, one in before
     ]  # fmt: skip
     left, size = counts.n_in, counts.in_bytes
     for name in _STAGES:
-        reasons = {why: n for why, n in counts.dropped.most_common() if stage_of(why) == name}
+        dropped = counts.as_json()["dropped"]
+        reasons = {why: n for why, n in dropped.items() if stage_of(why) == name}
         n_in, left = left, left - sum(reasons.values())
         size -= sum(counts.dropped_bytes[why] for why in reasons)
         row = {"name": name, "n_in": n_in, "n_kept": left, "dropped": reasons, "n_bytes": size}
@@ -68,7 +69,7 @@ def report(
     """
     sizes = _added(finished, "language_bytes")
     n, languages = _added(finished, "languages"), {}
-    for lang, _ in sizes.most_common():
+    for lang in sorted(sizes, key=lambda lang: (-sizes[lang], lang)):
         languages[lang] = {"n": n[lang], "n_bytes": sizes[lang]}
     sources = _added(judged, "sources")
     return {

@@ -79,7 +79,8 @@ class Counts:
 
     def as_json(self) -> dict[str, Any]:
         """For files; the reasons by how often they were met."""
-        order = [reason for reason, _ in self.dropped.most_common()]
+        # not `most_common`: of equals it has the one first that a worker happened to meet first
+        order = sorted(self.dropped, key=lambda reason: (-self.dropped[reason], reason))
         n_bytes = {reason: self.dropped_bytes[reason] for reason in order}
         dropped = {reason: self.dropped[reason] for reason in order}
         return {**asdict(self), "dropped": dropped, "dropped_bytes": n_bytes}
