@@ -74,7 +74,13 @@ def test_the_memory_is_that_of_the_measured_run(config, family, precision, accum
     )
     made = plan(config, device="cpu", probe_seconds=0)
     step = made.memory.total - made.memory.saving  # the probe saves nothing
-    assert step == pytest.approx(made.probe_memory, rel=0.15)  # 4 and 8 % when written
+    # Which holes the heap has is chance, and they only add: 612 to 673 MB of the second model in
+    # twenty runs, of 571 planned. So the least of three, 2 and 8 % away when written.
+    measured = [
+        made.probe_memory,
+        *(plan(config, device="cpu", probe_seconds=0).probe_memory for _ in range(2)),
+    ]
+    assert step == pytest.approx(min(measured), rel=0.15)
     P = made.parameters.total
     assert made.memory.saving == 4 * P + made.memory.optimizer
     short = plan(config.replace("train", steps=10), device="cpu", probe_seconds=0)
