@@ -10,7 +10,7 @@ import torch
 from scratchlm.data.rows import IGNORE
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
-from scratchlm.training.objectives import next_token_total
+from scratchlm.training.objectives import Goal, count_targets, next_token_total
 from scratchlm.training.optimizers import OptimConfig, ScheduleConfig
 from scratchlm.training.stop import OutOfMemoryError
 from scratchlm.training.trainer import TrainConfig, Trainer
@@ -48,7 +48,7 @@ def train(room: int, *, steps: int = 6, dropout: float = 0.0, state=None, object
         OptimConfig(lr=0.01),
         ScheduleConfig(kind="constant"),
         seq_len=T,
-        objective=objective or fits,
+        goal=Goal(objective or fits, lambda batch: count_targets(batch.targets)),
         hooks=[
             (1, lambda t: losses.append(t.last.loss_nats)),
             (1, lambda t: states.append(copy.deepcopy((t.state_dict(), t.model.state_dict())))),

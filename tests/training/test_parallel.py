@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,11 @@ from scratchlm.base.config import from_dict
 from scratchlm.base.errors import ConfigError
 from scratchlm.checkpoint.folder import load_model
 from scratchlm.recipes.pretrain import pretrain
+from scratchlm.recipes.pretrain_job import PretrainJob
 from scratchlm.recipes.run_config import RunConfig
 from scratchlm.training.metrics import read_metrics
-from scratchlm.training.objectives import next_token_total
+from scratchlm.training.objectives import NEXT_TOKEN
 from scratchlm.training.parallel import ParallelConfig, own_device, share_of_step
-from scratchlm.training.trainer import Trainer
 
 N_PROCESSES = 4
 
@@ -46,7 +47,7 @@ def answer(
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     factor = float("nan") if rank == poisoned else 1.0
-    Trainer.__init__.__kwdefaults__["objective"] = lambda *batch: next_token_total(*batch) * factor
+    PretrainJob.goal = replace(NEXT_TOKEN, total=lambda *batch: NEXT_TOKEN.total(*batch) * factor)
     try:
         result = pretrain(from_dict(RunConfig, config), out, device="cpu")
         return {"reason": result.reason, "step": result.step}

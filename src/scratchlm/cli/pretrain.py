@@ -14,8 +14,8 @@ from scratchlm.cli.plan import print_plan
 from scratchlm.recipes.load import find_model
 from scratchlm.recipes.plan import plan
 from scratchlm.recipes.pretrain import Resume, pretrain
-from scratchlm.recipes.pretrain_run import PretrainResult
 from scratchlm.recipes.run_config import RunConfig
+from scratchlm.recipes.training_run import RunResult
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,9 @@ class Pretrain(ConfigCommand):
         return replace(self.settings, model=replace(model, dropout=dropout))
 
 
-def say_ending(result: PretrainResult) -> None:
+def say_ending(result: RunResult) -> None:
     """Why a run ended, how good its model is, and what to do with it."""
     say(f"ended after step {result.step}: {result.reason}, {duration(result.seconds)} of training")
-    if result.loss_nats is not None:
-        bits = f", {result.bits_per_byte:.4f} bits per byte" if result.bits_per_byte else ""
-        say(f"held-out loss {result.loss_nats:.4f} nats per token{bits}")
+    if result.held_out is not None:
+        say(str(result.held_out))
     say(f"try it: scratchlm generate {result.model}")

@@ -1,8 +1,9 @@
 """Held-out loss: how well a model foretells text that it has not seen."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,18 @@ class HeldOut:
     def bits_per_byte(self) -> float | None:
         """Bits per byte of text: comparable between tokenizers."""
         return self.nats / math.log(2) / self.n_bytes if self.n_bytes else None
+
+    def __str__(self) -> str:
+        bits = f", {self.bits_per_byte:.4f} bits per byte" if self.bits_per_byte else ""
+        return f"held-out loss {self.loss_nats:.4f} nats per token{bits}"
+
+    def metrics(self) -> dict[str, float | None]:
+        """By their names in metrics.jsonl."""
+        return {"val_loss_nats": self.loss_nats, "val_bits_per_byte": self.bits_per_byte}
+
+    def summed(self, add: Callable[..., tuple[Any, ...]]) -> "HeldOut":
+        """The sum over processes, by `add`."""
+        return HeldOut(*add(self.nats, self.n_targets, self.n_bytes))
 
 
 @torch.inference_mode()

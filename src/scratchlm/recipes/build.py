@@ -15,10 +15,10 @@ from scratchlm.corpus import bundled
 from scratchlm.corpus.read import find_files
 from scratchlm.recipes.choose import READINGS, Choice, Kind, choose, look_at
 from scratchlm.recipes.pretrain import Resume, check_run_folder, pretrain
-from scratchlm.recipes.pretrain_run import PretrainResult
 from scratchlm.recipes.probe import step_seconds
 from scratchlm.recipes.run_config import CONFIG, RunConfig, TextConfig
 from scratchlm.recipes.sources import DOCUMENTS, as_text
+from scratchlm.recipes.training_run import RunResult
 from scratchlm.training.clock import Clock
 from scratchlm.training.optimizers import ScheduleConfig
 
@@ -38,7 +38,7 @@ def build(
     resume: Resume = "auto",
     device: str | None = None,
     began: float | None = None,
-) -> PretrainResult:
+) -> RunResult:
     """Train a tokenizer and a model on files and folders; the model folder is OUT/model.
 
     paths      of any kind that `extract_documents` reads; what is no plain text becomes documents

@@ -31,13 +31,13 @@ from scratchlm.native import ops
 from scratchlm.native.library import describe as describe_kernels
 from scratchlm.recipes.load import find_model
 from scratchlm.recipes.prepare import prepare, training_part
-from scratchlm.recipes.pretrain_run import PretrainResult, PretrainRun
+from scratchlm.recipes.pretrain_job import PretrainJob
 from scratchlm.recipes.run_config import CONFIG, RunConfig, check_same
 from scratchlm.recipes.tokenizer import train as train_tokenizer
+from scratchlm.recipes.training_run import RunResult, run_job
 from scratchlm.tokenizer.config import LEARNED
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.parallel import Processes, join, own_device, share_of_step
-from scratchlm.training.stop import explain_out_of_memory
 
 LOCK = ".lock"  # in the run's folder, while a process trains there
 Resume = Literal["auto", "never", "must"]
@@ -51,7 +51,7 @@ def pretrain(
     init: Path | str | None = None,
     device: str | None = None,
     began: float | None = None,
-) -> PretrainResult:
+) -> RunResult:
     """Train a model as `config` says and leave it in OUT/model.
 
     resume   "auto" goes on where OUT stopped, or begins; "never" refuses an OUT that holds a run;
@@ -86,7 +86,7 @@ def _pretrain(
     init: Path | None,
     processes: Processes,
     began: float,
-) -> PretrainResult:
+) -> RunResult:
     """Begin the run in OUT or go on with it, to its end or a signal."""
     with processes.first_alone():
         share_of_step(config.train.micro_batch, config.train.accumulate, 0, processes.count)
@@ -99,11 +99,8 @@ def _pretrain(
     config = processes.agree(config)  # its precision was measured
     if processes.count > 1:
         say(f"processes: {processes.data} copies of the model x {processes.shard} that share one")
-    run = PretrainRun(config, data, out, tokenizer, processes, began)
-    train = config.train
-    with explain_out_of_memory(train.micro_batch, train.accumulate, config.data.seq_len):
-        run.start(goes_on, init)
-    return run.finish()
+    job = PretrainJob(config, data, out, tokenizer, processes, init)
+    return run_job(job, out, processes, began, goes_on=goes_on)
 
 
 def check_run_folder(out: Path, resume: Resume) -> bool:

@@ -10,9 +10,9 @@ from scratchlm.data.loader import DataConfig
 from scratchlm.model.config import ModelConfig
 from scratchlm.recipes.prepare import PrepareConfig
 from scratchlm.recipes.pretrain import Resume, pretrain
-from scratchlm.recipes.pretrain_run import PretrainResult
 from scratchlm.recipes.run_config import RunConfig, TextConfig
 from scratchlm.recipes.samples import sample_text
+from scratchlm.recipes.training_run import RunResult
 from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.optimizers import OptimConfig, ScheduleConfig
@@ -69,7 +69,7 @@ def quickstart(
     steps: int = 0,
     resume: Resume = "auto",
     device: str | None = None,
-) -> PretrainResult:
+) -> RunResult:
     """Train on a text that ships with the program; print two samples, the loss and what to try.
 
     corpus   "shakespeare", or "tang": classical Chinese poems
@@ -90,7 +90,7 @@ def quickstart(
     return result
 
 
-def _report(result: PretrainResult, corpus: Corpus) -> None:
+def _report(result: RunResult, corpus: Corpus) -> None:
     if result.loss_nats is not None and result.bits_per_byte is not None:
         print(
             f"held-out loss: {result.loss_nats:.4f} nats per token, "

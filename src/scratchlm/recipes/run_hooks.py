@@ -4,33 +4,40 @@ import dataclasses
 import time
 from collections.abc import Callable
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from scratchlm.base import device as devices
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
 from scratchlm.checkpoint.behind import Behind
-from scratchlm.data.loader import Loader
-from scratchlm.evaluation.loss import HeldOut, held_out_loss
 from scratchlm.model.transformer import Transformer
-from scratchlm.recipes.run_config import RunConfig
 from scratchlm.recipes.samples import sample_text
-from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.metrics import Metrics, NoMetrics
 from scratchlm.training.parallel import Processes
 from scratchlm.training.trainer import Hook, Trainer
 
 
-class Run(Protocol):
-    """What the hooks need of a run."""
+class Score(Protocol):
+    """How good a model is on held-out rows: sums, a dataclass; `evaluation.loss.HeldOut` is one."""
 
-    config: RunConfig
+    @property
+    def loss_nats(self) -> float:
+        """What is the less the better the model."""
+
+    def metrics(self) -> dict[str, float | None]:
+        """What metrics.jsonl says of it, by name."""
+
+    def summed(self, add: Callable[..., tuple[Any, ...]]) -> Self:
+        """The score of all processes; `add` sums numbers over them."""
+
+
+class Run(Protocol):
+    """What the hooks need of a run (`training_run.TrainingRun`)."""
+
+    job: Any  # a `training_run.Job`
     model: Transformer
-    tokenizer: Tokenizer
     metrics: Metrics | NoMetrics
     processes: Processes
-    validation: Loader | None
-
     behind: Behind
 
     def save(self, step: int, state: dict[str, Any], *, best: bool, now: bool) -> None: ...
@@ -48,17 +55,17 @@ class RunHooks:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.best: HeldOut | None = None
+        self.job = run.job
+        self.best: Score | None = None
         self.seconds = 0.0
         self._best_step = 0
         self._without_gain = 0
-        self._byte_lengths = run.tokenizer.byte_lengths()
 
     def pairs(self) -> list[Hook]:
         """(every, function): a checkpoint comes last, so that it holds what the others decided."""
-        train = self.run.config.train
+        train = self.job.config.train
         hooks: list[Hook] = [(1, self._log)]
-        if self.run.validation is not None:
+        if self.job.validation is not None:
             hooks.append((train.eval_every, self._timed(self._evaluate)))
         if train.sample_every:
             hooks.append((train.sample_every, self._timed(self._sample)))
@@ -80,7 +87,8 @@ class RunHooks:
             trainer.step,
             tokens_seen=trainer.tokens_seen,
             memory_mb=memory >> 20,
-            **dataclasses.asdict(last),
+            **{k: v for k, v in dataclasses.asdict(last).items() if k != "measured"},
+            **last.measured,
         )
         self.progress.update(
             trainer.step,
@@ -90,28 +98,23 @@ class RunHooks:
         )
 
     def _evaluate(self, trainer: Trainer) -> None:
-        assert self.run.validation is not None
-        train = self.run.config.train
-        batches = self.run.validation.batches()
-        own = held_out_loss(
-            self.run.model, islice(batches, train.eval_batches or None), self._byte_lengths
-        )
-        result = HeldOut(*self.run.processes.sum(own.nats, own.n_targets, own.n_bytes))
+        train = self.job.config.train
+        batches = islice(self.job.validation.batches(), train.eval_batches or None)
+        result: Score = self.job.score(self.run.model, batches)
+        result = result.summed(self.run.processes.sum)
         self._without_gain += 1
         if self.best is None or result.loss_nats < self.best.loss_nats:
             self.best, self._best_step, self._without_gain = result, trainer.step, 0
-        bits = result.bits_per_byte
-        self.run.metrics.log(trainer.step, val_loss_nats=result.loss_nats, val_bits_per_byte=bits)
-        tail = f", {bits:.4f} bits per byte" if bits else ""
-        say(f"step {trainer.step}: held-out loss {result.loss_nats:.4f} nats per token{tail}")
+        self.run.metrics.log(trainer.step, **result.metrics())
+        say(f"step {trainer.step}: {result}")
         if train.patience and self._without_gain >= train.patience:
             trainer.stop_reason = f"no gain in {train.patience} evaluations"
 
     def _sample(self, trainer: Trainer) -> None:
-        train = self.run.config.train
+        train = self.job.config.train
         text = sample_text(
             self.run.model,
-            self.run.tokenizer,
+            self.job.tokenizer,
             train.sample_prompt,
             train.sample_tokens,
             seed=train.seed,
@@ -120,12 +123,12 @@ class RunHooks:
         say(f"step {trainer.step}, a sample:\n{text}\n")
 
     def _save_if_due(self, trainer: Trainer) -> None:
-        every = self.run.config.train.save_every
+        every = self.job.config.train.save_every
         gained = self._best_step == trainer.step
         due = bool(every) and trainer.step % every == 0
         if gained or due or trainer.is_last or trainer.decided:
             state = {"trainer": trainer.state_dict(), "hooks": self.state_dict()}
-            best = gained or self.run.validation is None  # nothing to compare: the last is it
+            best = gained or self.job.validation is None  # nothing to compare: the last is it
             # Before the next step where that step rests on it, or where there is none.
             now = trainer.decided or trainer.is_last
             self.run.save(trainer.step, state, best=best, now=now)
@@ -133,7 +136,7 @@ class RunHooks:
 
     def state_dict(self) -> dict[str, Any]:
         """What early stopping and the choice of the best depend on."""
-        best = dataclasses.asdict(self.best) if self.best else None
+        best = dataclasses.asdict(self.best) if self.best else None  # type: ignore[call-overload]
         return {
             "best": best,
             "best_step": self._best_step,
@@ -142,6 +145,6 @@ class RunHooks:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.best = HeldOut(**state["best"]) if state["best"] else None
+        self.best = self.job.score_type(**state["best"]) if state["best"] else None
         self._without_gain = state["without_gain"]
         self._best_step = state["best_step"]

@@ -5,6 +5,7 @@ micro-batch of eight rows and eight of one give the same step.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -30,6 +31,21 @@ class TokenBatch(Protocol):
 Objective = Callable[[Transformer, Tensor, Tensor, Tensor | None], Tensor]
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What a run minimises: the sum of `total` over all micro-batches, divided by that of `count`.
+
+    total      (model, tokens, targets, segments) -> a sum of nats
+    count      of what a batch's sum is to be divided by: targets, pairs, weights
+    measured   further sums since it was last asked, for metrics.jsonl: {name: sum}; each is
+               divided by the step's count
+    """
+
+    total: Objective
+    count: Callable[[TokenBatch], float]
+    measured: Callable[[], dict[str, float]] | None = None
+
+
 def next_token_total(
     model: Transformer, tokens: Tensor, targets: Tensor, segments: Tensor | None
 ) -> Tensor:
@@ -48,6 +64,9 @@ def next_token_total(
 def count_targets(targets: Tensor) -> int:
     """How many targets carry loss."""
     return int((targets != IGNORE).sum())
+
+
+NEXT_TOKEN = Goal(next_token_total, lambda batch: count_targets(batch.targets))
 
 
 def in_pieces(batch: TokenBatch, n: int) -> list[tuple[Tensor, Tensor, Tensor | None]]:

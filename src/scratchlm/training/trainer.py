@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -22,14 +22,7 @@ from scratchlm.base.log import warn
 from scratchlm.base.runtime import keep_freed_memory
 from scratchlm.model.transformer import Transformer
 from scratchlm.training.clock import Clock
-from scratchlm.training.objectives import (
-    Compiled,
-    Objective,
-    TokenBatch,
-    count_targets,
-    in_pieces,
-    next_token_total,
-)
+from scratchlm.training.objectives import NEXT_TOKEN, Compiled, Goal, TokenBatch, in_pieces
 from scratchlm.training.optimizers import OptimConfig, Optimizers, ScheduleConfig, lr_factor
 from scratchlm.training.parallel import Processes, share_of_step
 from scratchlm.training.stop import (
@@ -105,6 +98,7 @@ class StepMetrics:
     step_ms    from fetching the batch to the end of the optimizer's step
     data_ms    of these, the wait for the batch
     mfu        model flops per second / the fastest matrix product measured here, 0 to 1
+    measured   what else the goal measures, means over the step's count
     """
 
     loss_nats: float
@@ -115,6 +109,7 @@ class StepMetrics:
     data_ms: float
     tokens_per_s: float
     mfu: float
+    measured: dict[str, float] = field(default_factory=dict)
 
 
 Hook = tuple[int, Callable[["Trainer"], None]]
@@ -125,7 +120,7 @@ class Trainer:
 
     model        in float32, already on `device`; changed in place
     batches      `batches(n)` yields micro-batch n, n + 1, ...: order comes from numbers alone
-    objective    the sum of nats over a batch's targets
+    goal         what is minimised: a sum of nats over a batch, and its count
     hooks        (every, function): called with the trainer after each `every`-th step, and
                  after the last unless the run was interrupted
     processes    those that share the run; `batches` yields this one's share (`share_of_step`), and
@@ -145,7 +140,7 @@ class Trainer:
         schedule: ScheduleConfig,
         *,
         seq_len: int,
-        objective: Objective = next_token_total,
+        goal: Goal = NEXT_TOKEN,
         hooks: Sequence[Hook] = (),
         processes: Processes | None = None,
         clock: Clock | None = None,
@@ -158,9 +153,10 @@ class Trainer:
         self.schedule = schedule
         self.seq_len = seq_len
         self.hooks = hooks
+        self.goal = goal
         # Before the optimizers: sharing the weights puts others in their place.
         self._objective = self.processes.spread(
-            model, Compiled(objective) if config.compile else objective
+            model, Compiled(goal.total) if config.compile else goal.total
         )
         self.device = next(model.parameters()).device
         self.dtype, self.dtype_reason = devices.resolve_precision(config.precision, self.device)
@@ -252,7 +248,7 @@ class Trainer:
         micro_batches = [next(batches) for _ in range(config.accumulate // self._share.every)]
         fetched = time.perf_counter()
         count, tokens = self.processes.sum(
-            sum(count_targets(batch.targets) for batch in micro_batches),
+            sum(self.goal.count(batch) for batch in micro_batches),
             sum(batch.tokens.numel() for batch in micro_batches),
         )
         total = self._gradient_that_fits(micro_batches, count)
@@ -261,7 +257,7 @@ class Trainer:
         seconds = time.perf_counter() - start
         self.tokens_seen += tokens
         return StepMetrics(
-            loss_nats=total / max(1, count),
+            loss_nats=total / (count or 1),
             lr=self.optimizers.parts[0].param_groups[0]["lr"],
             grad_norm=grad_norm,
             tokens=tokens,
@@ -269,14 +265,22 @@ class Trainer:
             data_ms=(fetched - start) * 1e3,
             tokens_per_s=tokens / seconds,
             mfu=tokens / seconds * self._flops_share,
+            measured=self._measured(count),
         )
+
+    def _measured(self, count: float) -> dict[str, float]:
+        if self.goal.measured is None:
+            return {}
+        sums = self.goal.measured()
+        totals = self.processes.sum(*sums.values())
+        return {name: total / (count or 1) for name, total in zip(sums, totals, strict=True)}
 
     def _lr_factor(self) -> float:
         if self.clock:
             return self.clock.factor(self.step)
         return lr_factor(self.schedule, self.step, self.config.steps)
 
-    def _gradient_that_fits(self, micro_batches: list[TokenBatch], count: int) -> float:
+    def _gradient_that_fits(self, micro_batches: list[TokenBatch], count: float) -> float:
         """`_gradient`; where memory is short, from now on in twice as many pieces of half the rows.
 
         The sum over the pieces is the same gradient, so the loss curve stays. Only alone: several
@@ -304,11 +308,11 @@ class Trainer:
                 f"{self.config.accumulate * -(-rows // half)}."
             )
 
-    def _gradient(self, micro_batches: list[TokenBatch], count: int) -> float:
+    def _gradient(self, micro_batches: list[TokenBatch], count: float) -> float:
         """Leave the gradient of total / count in the weights; returns the total, nats."""
         total = 0.0
         # PyTorch averages gradients over the processes; dividing by less makes sums of them.
-        divisor = max(1, count) / self.processes.count
+        divisor = (count or 1) / self.processes.count
         pieces = [piece for batch in micro_batches for piece in in_pieces(batch, self.pieces)]
         for i, (tokens, targets, segments) in enumerate(pieces, 1):
             with self._summing(last=i == len(pieces)):

@@ -1,23 +1,23 @@
-"""One process's part of a pretraining run: from the first weights or a checkpoint to RUN/model."""
+"""One process's part of a run, whatever it trains: from the first weights or a checkpoint to its
+result."""
 
 import os
 import platform
-import shutil
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from scratchlm import __version__
 from scratchlm.base.config import to_dict, write_toml
-from scratchlm.base.files import replace_folder, sha256_of, write_json, write_manifest, write_text
+from scratchlm.base.files import write_json, write_text
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
 from scratchlm.base.runtime import describe_machine
 from scratchlm.checkpoint.behind import Behind, copied, copied_model
-from scratchlm.checkpoint.folder import FORMAT, VERSION, load_model, write_model_files
 from scratchlm.checkpoint.sharded import (
     SHARDS,
     fill_shards,
@@ -26,28 +26,92 @@ from scratchlm.checkpoint.sharded import (
     write_shards,
 )
 from scratchlm.checkpoint.state import CheckpointStore
-from scratchlm.data.loader import DataConfig, Loader, open_splits
 from scratchlm.model.transformer import Transformer
-from scratchlm.recipes.run_config import CONFIG, RunConfig
-from scratchlm.recipes.run_hooks import RunHooks
+from scratchlm.recipes.run_config import CONFIG
+from scratchlm.recipes.run_hooks import RunHooks, Score
 from scratchlm.tokenizer.tokenizer import Tokenizer
 from scratchlm.training.clock import Clock
 from scratchlm.training.curve import draw_loss_curve
 from scratchlm.training.metrics import Metrics, NoMetrics, cut_metrics, read_metrics
-from scratchlm.training.parallel import Processes, share_of_step
-from scratchlm.training.stop import NonFiniteError
-from scratchlm.training.trainer import Trainer
+from scratchlm.training.objectives import Goal, TokenBatch
+from scratchlm.training.optimizers import OptimConfig, ScheduleConfig
+from scratchlm.training.parallel import Processes, Share
+from scratchlm.training.stop import NonFiniteError, explain_out_of_memory
+from scratchlm.training.trainer import TrainConfig, Trainer
+
+
+class Settings(Protocol):
+    """What a run needs of the settings that are written to its config.toml."""
+
+    @property
+    def train(self) -> TrainConfig: ...
+    @property
+    def optim(self) -> OptimConfig: ...
+    @property
+    def schedule(self) -> ScheduleConfig: ...
+
+
+class Batches(Protocol):
+    """Rows for the trainer: batch n follows from n (`scratchlm.data.loader.Loader` is one)."""
+
+    def batches(
+        self, start: int = 0, stop: int | None = None, every: int = 1
+    ) -> Iterator[TokenBatch]: ...
+
+
+class Job(Protocol):
+    """What one kind of training passes into the one run.
+
+    seq_len      tokens of a row, at most
+    share        this process's part of each step
+    validation   held-out rows; None: nothing is evaluated
+    goal         what is minimised
+    score_type   what `score` returns
+    """
+
+    seq_len: int
+    share: Share
+
+    @property
+    def config(self) -> Settings: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def loader(self) -> Batches: ...
+    @property
+    def validation(self) -> Batches | None: ...
+    @property
+    def goal(self) -> Goal: ...
+    @property
+    def score_type(self) -> type[Score]: ...
+
+    def make_model(self, newest: Path | None, device: torch.device) -> Transformer:
+        """The first weights, or those of a checkpoint that is known to be whole."""
+
+    def describe(self, model: Transformer) -> str:
+        """The model in a few words."""
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of this kind of training."""
+
+    def score(self, model: Transformer, batches: Iterator[TokenBatch]) -> Score:
+        """How good the model is on held-out batches, those of this process."""
+
+    def write_model(self, folder: Path, model: Transformer) -> None:
+        """The model's files in a checkpoint, which has a manifest of its own."""
+
+    def write_result(self, checkpoint: Path, step: int) -> None:
+        """The run's result, from its best checkpoint."""
 
 
 @dataclass(frozen=True)
-class PretrainResult:
+class RunResult:
     """What a run came to.
 
     model          the model folder
     reason         why it ended: "all steps done", "Ctrl-C", ...
     interrupted    a signal ended it: the same call goes on
-    loss_nats      held-out loss of that model, nats per token; None without evaluations
-    bits_per_byte  the same in bits per byte of text
+    held_out       how good that model is on held-out rows; None without evaluations
     seconds        spent in training steps, by this process
     """
 
@@ -55,62 +119,65 @@ class PretrainResult:
     reason: str
     interrupted: bool
     step: int
-    loss_nats: float | None
-    bits_per_byte: float | None
+    held_out: Score | None
     seconds: float
 
+    @property
+    def loss_nats(self) -> float | None:
+        """Held-out loss."""
+        return self.held_out.loss_nats if self.held_out else None
 
-class PretrainRun:
-    """One process's part of a run: the loaders, the trainer and what hangs on it."""
+    @property
+    def bits_per_byte(self) -> float | None:
+        """The same in bits per byte of text, where it is a loss of text."""
+        return getattr(self.held_out, "bits_per_byte", None)
 
-    def __init__(
-        self,
-        config: RunConfig,
-        data: DataConfig,
-        out: Path,
-        tokenizer: Tokenizer,
-        processes: Processes,
-        began: float,
-    ) -> None:
-        self.config, self.out, self.tokenizer, self.began = config, out, tokenizer, began
-        self.data = data
-        self.processes = processes
-        train = config.train
-        rank, n = processes.rank, processes.count
-        splits = open_splits(data, "train", tokenizer_hash=tokenizer.hash)
-        share = self.share = share_of_step(train.micro_batch, train.accumulate, rank, n)
-        self.loader = Loader(splits, data, train.micro_batch, rank=share.rank, world_size=share.of)
-        self.validation = None
-        if train.eval_every and all((s.path / "val").is_dir() for s in data.sources):
-            held_out = open_splits(data, "val", tokenizer_hash=tokenizer.hash)
-            self.validation = Loader(
-                held_out, data, train.micro_batch, train=False, rank=rank, world_size=n
-            )
-        self.store = CheckpointStore(out, keep_last=train.keep_last)
+
+def run_job(job: Job, out: Path, processes: Processes, began: float, *, goes_on: bool) -> RunResult:
+    """Begin a run in OUT or go on with it, to its end or a signal."""
+    run = TrainingRun(job, out, processes, began)
+    config = job.config.train
+    with explain_out_of_memory(config.micro_batch, config.accumulate, job.seq_len):
+        run.start(goes_on)
+    return run.finish()
+
+
+class TrainingRun:
+    """One process's part of a run: the trainer and what hangs on it.
+
+    job      what is trained, on what
+    began    `time.monotonic()` from which train.budget counts
+    """
+
+    def __init__(self, job: Job, out: Path, processes: Processes, began: float) -> None:
+        self.job, self.out, self.processes, self.began = job, out, processes, began
+        self.store = CheckpointStore(out, keep_last=job.config.train.keep_last)
         self.behind = Behind()
 
-    def start(self, goes_on: bool, init: Path | None) -> None:
-        """Make the model, or take it from `init` or the newest checkpoint; say what the run is."""
-        config, processes = self.config, self.processes
+    def start(self, goes_on: bool) -> None:
+        """Make the model, or take it from the newest checkpoint; say what the run is."""
+        job, config, processes = self.job, self.job.config, self.processes
         newest = self.store.newest() if goes_on and processes.is_first else None
         newest = processes.agree(newest)
-        model = self.model = self._make_model(newest, init)
+        torch.manual_seed(config.train.seed)
+        model = self.model = job.make_model(newest, processes.model_device)
         state = self.store.load(newest, verify=False) if newest else None
         self.metrics: Metrics | NoMetrics = NoMetrics()
         if processes.is_first:
             write_toml(self.out / CONFIG, config)
             cut_metrics(self.out, state["trainer"]["step"] if state else 0)
-            write_json(self.out / "run.json", self._facts(init))
+            write_json(self.out / "run.json", self._facts())
             self.metrics = Metrics(self.out, config.train.track, to_dict(config))
         self.hooks = RunHooks(self)
         processes.draw_apart(config.train.seed)
         self.trainer = Trainer(
             model,
-            lambda n: self.loader.batches(n + self.share.first, every=self.share.every),
+            lambda n: job.loader.batches(n + job.share.first, every=job.share.every),
             config.train,
             config.optim,
             config.schedule,
-            seq_len=config.data.seq_len,
+            seq_len=job.seq_len,
+            goal=job.goal,
             hooks=self.hooks.pairs(),
             processes=processes,
             clock=Clock.of(config.schedule, self.began, config.train.budget, config.train.until),
@@ -123,23 +190,10 @@ class PretrainRun:
             self.hooks.load_state_dict(state["hooks"])
             say(f"resuming from {newest} after step {self.trainer.step}")
         else:
-            say(f"model: {config.model.family}, {model.n_parameters():,} parameters")
+            say(f"model: {job.describe(model)}")
 
-    def _make_model(self, newest: Path | None, init: Path | None) -> Transformer:
-        config, device = self.config, self.processes.model_device
-        torch.manual_seed(config.train.seed)
-        if origin := newest or init:
-            whole = newest is not None  # `newest` has just held it against its checksums
-            model = load_model(origin, device=device, dtype="float32", verify=not whole)
-            model.set_dropout(config.model.dropout)
-        else:
-            model = Transformer(config.model)
-            model.initialise()
-            model.to(device)
-        return model
-
-    def finish(self) -> PretrainResult:
-        """Train, then put the best checkpoint's model into RUN/model."""
+    def finish(self) -> RunResult:
+        """Train, then put what the best checkpoint holds into the run's result."""
         begin = time.perf_counter()
         try:
             steps = self.trainer.n_steps
@@ -161,31 +215,21 @@ class PretrainRun:
                 f"{reason}: stopped after step {self.trainer.step}{of}. The run is saved in "
                 f"{self.out}, and the same command goes on with it."
             )
-        best = self.hooks.best
-        return PretrainResult(
+        return RunResult(
             self.out / "model",
             reason,
             self.trainer.interrupted,
             self.trainer.step,
-            best.loss_nats if best else None,
-            best.bits_per_byte if best else None,
+            self.hooks.best,
             seconds,
         )
 
     def _write_result(self) -> None:
         source = self.store.best() or self.store.newest()
         assert source is not None, "the last step's hooks save a checkpoint"
-        replace_folder(self.out / "model", lambda partial: self._copy_model(source, partial))
-        title = (
-            f"{self.out.name}: {self.config.model.family}, {self.model.n_parameters():,} weights"
-        )
+        self.job.write_result(source, self.trainer.step)
+        title = f"{self.out.name}: {self.job.describe(self.model)}"
         write_text(self.out / "loss.svg", draw_loss_curve(read_metrics(self.out), title))
-
-    def _copy_model(self, source: Path, folder: Path) -> None:
-        for path in source.iterdir():
-            if path.is_file() and not path.name.startswith(("state.", "manifest.")):
-                shutil.copyfile(path, folder / path.name)
-        write_manifest(folder, FORMAT, VERSION, step=self.trainer.step, run=self.out.name)
 
     def save(self, step: int, state: dict[str, Any], *, best: bool, now: bool) -> None:
         """Write a checkpoint: the first process what is whole, each its shards of the rest.
@@ -200,7 +244,7 @@ class PretrainRun:
             write_shards(shards, written, self.processes.group)
 
         def fill(folder: Path) -> None:
-            write_model_files(folder, model, self.tokenizer)
+            self.job.write_model(folder, model)
             if shards:
                 os.replace(written, folder / SHARDS)
 
@@ -218,12 +262,14 @@ class PretrainRun:
         path = folder / f"step-{bad.step + 1:08}.json"
         own = [row.tolist() for batch in bad.micro_batches for row in batch.tokens]
         rows = [row for rows in self.processes.gather(own) for row in rows]
+        decode: Callable[[list[int]], str] = self.job.tokenizer.decode
         if self.processes.is_first:
-            write_json(path, [{"tokens": row, "text": self.tokenizer.decode(row)} for row in rows])
+            write_json(path, [{"tokens": row, "text": decode(row)} for row in rows])
         bad.args = (f"{bad.args[0]} The batch is kept in {path}.",)
         return bad
 
-    def _facts(self, init: Path | None) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
+        tokenizer = self.job.tokenizer
         return {
             "scratchlm": __version__,
             "torch": torch.__version__,
@@ -232,7 +278,6 @@ class PretrainRun:
             "device": str(self.processes.device),
             "processes": {"data": self.processes.data, "shard": self.processes.shard},
             "parameters": self.model.n_parameters(),
-            "tokenizer": {"kind": self.tokenizer.kind, "sha256": self.tokenizer.hash},
-            "data": {str(s.path): sha256_of(s.path / "manifest.json") for s in self.data.sources},
-            "init": str(init) if init else None,
+            "tokenizer": {"kind": tokenizer.kind, "sha256": tokenizer.hash},
+            **self.job.facts(),
         }
