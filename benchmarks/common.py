@@ -25,6 +25,10 @@ from scratchlm.base.files import write_json, write_text
 from scratchlm.base.runtime import cpu_count, describe_machine
 
 GROUP = Path("/proc/self/autogroup")
+PEERS = (  # packages whose versions are kept with the results
+    *("aiohttp", "datatrove", "litgpt", "lxml", "newspaper4k", "numpy", "readability-lxml"),
+    *("tiktoken", "tokenizers", "torch", "trafilatura", "transformers"),
+)
 
 
 def start(main: Callable[[Any], None], settings: type["Settings"], about: str | None) -> None:
@@ -130,6 +134,8 @@ class Results:
             "date": datetime.now().astimezone().isoformat(timespec="seconds"),
             "machine": ", ".join(filter(None, (device, describe_machine()))),
             "torch": version("torch"),
+            "ours": _versions(Path(sys.executable)),
+            "peers": _versions(settings.peer_python),
             "commit": _commit(),
             "settings": _without_places(settings),
             "facts": facts or {},
@@ -266,6 +272,17 @@ def _processor() -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _versions(python: Path) -> dict[str, str]:
+    """What an interpreter has of the peers."""
+    code = (
+        "from importlib.metadata import distributions\n"
+        "print(*{f'{one.name}={one.version}' for one in distributions()})"
+    )
+    told = subprocess.run([python, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    found = dict(pair.split("=", 1) for pair in told.stdout.split())
+    return {name: found[name] for name in PEERS if name in found}
 
 
 def _commit() -> str:

@@ -3,9 +3,9 @@
     python benchmarks/data.py --english A.txt B.txt --chinese C.json --ranks r50k_base.tiktoken
 
 Files are text in UTF-8, or JSON whose strings are; of each language `mb` MB are encoded, files
-anew where they are too few. Every side reads, encodes and writes ids of two bytes. The
-vocabularies are GPT-2's, and 16,000 ids of byte-level BPE and 4,096 of SentencePiece that are
-learned from the first 10 MB before the clock starts.
+anew where they are too few (with --no-repeat, as many as there are). Every side reads, encodes and
+writes ids of two bytes. The vocabularies are GPT-2's, and 16,000 ids of byte-level BPE and 4,096
+of SentencePiece that are learned from the first 10 MB before the clock starts.
 """
 
 import tempfile
@@ -38,6 +38,7 @@ class DataSettings(Settings):
     english: tuple[Path, ...] = ()  # files; none: the bundled shakespeare, again and again
     chinese: tuple[Path, ...] = ()  # files; none: the bundled poems, again and again
     mb: float = 50.0  # of text in each language
+    repeat: bool = True  # take files anew where they are too few, which is a gain for caches
     ranks: Path | None = None  # r50k_base.tiktoken; without it, nanoGPT's way is left out
     workers: tuple[int, ...] = (1, 2)  # threads or processes that encode
     vocabularies: tuple[str, ...] = ("gpt2", "bpe16k", "sp4096")
@@ -68,7 +69,8 @@ def _make(settings: DataSettings, paths: list[str], place: Path) -> dict[str, An
     """The texts of one language and the tokenizers that are learned from them."""
     mb = min(settings.mb, 3.0) if settings.quick else settings.mb
     texts = {"folder": str(place / "texts"), "lines": str(place / "lines")}
-    facts = call("data_texts:gather", {"paths": paths, "mb": mb, **texts}, settings.how())
+    asked = {"paths": paths, "mb": mb, "repeat": settings.repeat, **texts}
+    facts = call("data_texts:gather", asked, settings.how())
     made = {"folder": texts["folder"], "places": {}}
     made["places"] = {name: str(place / name) for name in settings.vocabularies}
     call("data_ours:make_tokenizers", made, settings.how())

@@ -9,11 +9,14 @@ from typing import Any
 N_LINES_FILES = 2  # files of JSON lines, for two processes of a peer that reads nothing else
 
 
-def gather(paths: Sequence[str], mb: float, folder: str, lines: str) -> dict[str, Any]:
-    """Write files of text into a folder, as many as have `mb` MB: from the beginning again where
-    there are not enough. The same documents go into files of JSON lines.
+def gather(
+    paths: Sequence[str], mb: float, folder: str, lines: str, repeat: bool
+) -> dict[str, Any]:
+    """Write files of text into a folder, as many as have `mb` MB. The same documents go into files
+    of JSON lines.
 
     paths    text in UTF-8, or .json whose strings are the text
+    repeat   from the beginning again where there are not enough
     returns  "mb" of the folder, and of the files that were given
     """
     place, beside = Path(folder), Path(lines)
@@ -22,14 +25,15 @@ def gather(paths: Sequence[str], mb: float, folder: str, lines: str) -> dict[str
     texts = {path: _read(Path(path)) for path in paths}
     left, n_given = mb * 1e6, sum(len(text.encode()) for text in texts.values())
     written: list[list[str]] = [[] for _ in range(N_LINES_FILES)]
-    for number, text in enumerate(cycle(texts.values())):
+    for number, text in enumerate(cycle(texts.values()) if repeat else texts.values()):
         (place / f"{number:06d}.txt").write_text(text, encoding="utf-8", newline="")
-        written[number % N_LINES_FILES].append(json.dumps({"text": text}, ensure_ascii=False))
+        row = json.dumps({"text": text}, ensure_ascii=False)
+        written[number % N_LINES_FILES].append(f"{row}\n")
         left -= len(text.encode())
         if left <= 0:
             break
     for number, rows in enumerate(written):
-        (beside / f"{number}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        (beside / f"{number}.jsonl").write_text("".join(rows), encoding="utf-8")
     return {"mb": mb - left / 1e6, "mb_given": n_given / 1e6}
 
 
