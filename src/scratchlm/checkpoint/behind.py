@@ -51,7 +51,7 @@ class Behind:
 
 def copied_model(model: Transformer) -> Transformer:
     """A copy on the CPU that further steps do not change; its weights are whole already."""
-    return model_of(model.config, ((name, copied(w)) for name, w in model.named_parameters()))
+    return model_of(model, ((name, copied(w)) for name, w in model.named_parameters()))
 
 
 def copied(value: Any) -> Any:

@@ -9,6 +9,7 @@
 Nothing here is a pickle, and a file that lies about its size costs an error, not memory.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from scratchlm.base.files import (
     write_json,
     write_manifest,
 )
+from scratchlm.checkpoint.classes import SCORE, class_fields, read_classes
 from scratchlm.checkpoint.names import Row, match_weights, read_config, weight_rows, write_config
 from scratchlm.checkpoint.weights import WEIGHTS, Weights, open_weights, read_table
+from scratchlm.model.classifier import Classifier, Pooling
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 from scratchlm.tokenizer.tokenizer import Tokenizer
@@ -72,16 +75,24 @@ def write_model_files(
 ) -> None:
     """Write the files of a model folder, all but the manifest, into a folder that exists."""
     dtype = dtype or model.embedding.weight.dtype
-    write_description(folder, model.config, tokenizer, dtype)
+    classes = class_fields(model) if isinstance(model, Classifier) else {}
+    if classes and tokenizer and tokenizer.pad_id is None:  # transformers reads the token before it
+        classes["pad_token_id"] = tokenizer.eos_id
+    write_description(folder, model.config, tokenizer, dtype, classes)
     save_file(_their_weights(model, dtype), folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def write_description(
-    folder: Path, config: ModelConfig, tokenizer: Tokenizer | None, dtype: torch.dtype
+    folder: Path,
+    config: ModelConfig,
+    tokenizer: Tokenizer | None,
+    dtype: torch.dtype,
+    more: dict[str, Any] | None = None,
 ) -> None:
     """Write the files of a model folder that are no weights.
 
     dtype    what the weights are stored in
+    more     further fields of config.json
     raises   CheckpointError when the tokenizer has more tokens than the model
     """
     if tokenizer is not None:
@@ -92,7 +103,7 @@ def write_description(
     }
     stored = str(dtype).removeprefix("torch.")
     names = {"dtype": stored, "torch_dtype": stored}  # the second for transformers before 4.56
-    write_json(folder / CONFIG, {**write_config(config), **special, **names})
+    write_json(folder / CONFIG, {**write_config(config), **special, **names, **(more or {})})
     write_json(folder / "generation_config.json", special)
 
 
@@ -121,13 +132,49 @@ def load_model(
     Memory: the model and one tensor. Time: checking SHA-256 takes about 0.6 s per GB.
     """
     folder = Path(folder)
+    if classes := read_classes(read_table(folder / CONFIG), str(folder / CONFIG)):
+        raise CheckpointError(
+            f"{folder} is a classifier ({', '.join(classes[0][:8])}), which writes no text: "
+            "scratchlm classify uses it."
+        )
+    return _load(folder, device, dtype, verify)
+
+
+def load_classifier(
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str | None = None,
+    verify: bool = True,
+) -> Classifier:
+    """Load a model folder whose head says classes, as `load_model` does a language model.
+
+    raises   CheckpointError as there, and for a language model
+    """
+    folder = Path(folder)
+    if not read_classes(read_table(folder / CONFIG), str(folder / CONFIG)):
+        raise CheckpointError(
+            f"{folder} is a language model, which knows no classes: scratchlm finetune classify "
+            "makes a classifier of it."
+        )
+    model = _load(folder, device, dtype, verify)
+    assert isinstance(model, Classifier)
+    return model
+
+
+def _load(
+    folder: Path, device: torch.device | str, dtype: torch.dtype | str | None, verify: bool
+) -> Transformer:
     values = read_table(folder / CONFIG)
     config = read_config(values, str(folder / CONFIG))
+    classes = read_classes(values, str(folder / CONFIG))
+    if classes:
+        config = dataclasses.replace(config, tie_embeddings=False)
     if verify and (folder / MANIFEST).is_file():
         read_manifest(folder, FORMAT, VERSION)
     with open_weights(folder) as weights:
-        rows = match_weights(config, weights.names, str(folder))
-        model = _without_memory(config)
+        rows = match_weights(config, weights.names, str(folder), SCORE if classes else "")
+        model = _without_memory(config, classes)
         _check_shapes(model, rows, weights)
         chosen = _dtype(dtype or values.get("dtype") or values.get("torch_dtype"), rows, weights)
         state = {row.ours: weights.read_row(row, device, chosen) for row in rows}
@@ -169,17 +216,20 @@ def _their_weights(model: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
     pieces: dict[str, list[Tensor]] = {}
     transposed = set()
     for row in weight_rows(model.config):
-        pieces.setdefault(row.theirs, []).append(ours[row.ours].detach().to("cpu", dtype))
+        name = SCORE if row.tied and isinstance(model, Classifier) else row.theirs
+        pieces.setdefault(name, []).append(ours[row.ours].detach().to("cpu", dtype))
         if row.transpose:
             transposed.add(row.theirs)
     theirs = {name: torch.cat(p) if len(p) > 1 else p[0] for name, p in pieces.items()}
     return {n: (w.T if n in transposed else w).contiguous() for n, w in theirs.items()}
 
 
-def _without_memory(config: ModelConfig) -> Transformer:
+def _without_memory(
+    config: ModelConfig, classes: tuple[tuple[str, ...], Pooling] | None
+) -> Transformer:
     """A model whose parameters have shapes but no numbers yet."""
     with torch.device("meta"):
-        return Transformer(config)
+        return Classifier(config, *classes) if classes else Transformer(config)
 
 
 def _check_shapes(model: Transformer, rows: list[Row], weights: Weights) -> None:

@@ -20,7 +20,8 @@ _HARMLESS = frozenset({
     "initializer_range", "is_decoder", "is_encoder_decoder", "label2id", "max_length", "model_type",
     "output_attentions", "output_hidden_states", "pad_token_id", "problem_type", "return_dict",
     "task_specific_params", "temperature", "top_k", "top_p", "torch_dtype", "torchscript",
-    "transformers.js_config", "transformers_version", "unk_token_id", "use_cache",
+    "scratchlm_pooling", "transformers.js_config", "transformers_version", "unk_token_id",
+    "use_cache",
 })  # fmt: skip
 
 # Weight names that hold no parameter: masks and angles that old versions stored.
@@ -85,11 +86,14 @@ def weight_rows(config: ModelConfig) -> Iterator[Row]:
         yield from row.numbered(config)
 
 
-def match_weights(config: ModelConfig, present: Collection[str], where: str) -> list[Row]:
+def match_weights(
+    config: ModelConfig, present: Collection[str], where: str, head: str = ""
+) -> list[Row]:
     """The rows that fill a model of that shape from the weights named in `present`.
 
     A tied head is among them only where the file stores it all the same, as older tools do.
 
+    head     their name of an untied head, where it is another than a language model's
     raises   CheckpointError listing the weights of theirs that no row used and the parameters of
              ours that no row filled
     """
@@ -100,7 +104,7 @@ def match_weights(config: ModelConfig, present: Collection[str], where: str) -> 
             f"too few for {config.n_layers} layers"
             + (f" of {config.n_experts} experts." if config.n_experts else ".")
         )
-    rows = list(weight_rows(config))
+    rows = [replace(r, theirs=head) if head and r.tied else r for r in weight_rows(config)]
     if not any(name.startswith(names.prefix) for name in present):
         rows = [replace(row, theirs=row.theirs.removeprefix(names.prefix)) for row in rows]
     if config.tie_embeddings:

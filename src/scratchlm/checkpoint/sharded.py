@@ -19,7 +19,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from scratchlm.base.errors import CheckpointError
-from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 
 SHARDS = "state.shards"
@@ -67,17 +66,16 @@ def whole_model(model: Transformer, *, keep: bool) -> Transformer:
             if keep:
                 yield name, together.cpu()
 
-    return model_of(model.config, gathered())
+    return model_of(model, gathered())
 
 
-def model_of(config: ModelConfig, weights: Iterable[tuple[str, Tensor]]) -> Transformer:
-    """A model of these tensors, by the names of its parameters; others stay without numbers."""
-    with torch.device("meta"):
-        result = Transformer(config)
+def model_of(like: Transformer, weights: Iterable[tuple[str, Tensor]]) -> Transformer:
+    """A model like this one of these tensors, by the names of its parameters; others stay bare."""
+    result = like.bare()
     for name, weight in weights:
         owner, _, own_name = name.rpartition(".")
         setattr(result.get_submodule(owner), own_name, nn.Parameter(weight))
-    if config.tie_embeddings:
+    if like.config.tie_embeddings:
         result.head.weight = result.embedding.weight
     return result
 

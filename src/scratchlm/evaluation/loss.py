@@ -1,7 +1,8 @@
 """Held-out loss: how well a model foretells text that it has not seen."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,12 @@ import torch
 
 from scratchlm.data.rows import IGNORE
 from scratchlm.model.transformer import Transformer
-from scratchlm.training.objectives import TokenBatch, count_targets, next_token_total
+from scratchlm.training.objectives import (
+    Objective,
+    TokenBatch,
+    count_targets,
+    next_token_total,
+)
 
 
 @dataclass(frozen=True)
@@ -47,27 +53,37 @@ class HeldOut:
         return HeldOut(*add(self.nats, self.n_targets, self.n_bytes))
 
 
+@contextmanager
+def evaluating(model: Transformer) -> Iterator[torch.device]:
+    """Without dropout, and in its former mode afterwards; gives the device of its weights."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield next(model.parameters()).device
+    finally:
+        model.train(was_training)
+
+
 @torch.inference_mode()
 def held_out_loss(
-    model: Transformer, batches: Iterable[TokenBatch], byte_lengths: np.ndarray | None = None
+    model: Transformer,
+    batches: Iterable[TokenBatch],
+    byte_lengths: np.ndarray | None = None,
+    total: Objective = next_token_total,
 ) -> HeldOut:
     """The loss over `batches`, each target counted once; dropout is off meanwhile.
 
     byte_lengths  (V,) int64, bytes of each id: `Tokenizer.byte_lengths()`
+    total         another way to the same sum of nats
     """
-    device = next(model.parameters()).device
     nats, n_targets, n_bytes = 0.0, 0, 0
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model) as device:
         for batch in batches:
             tokens, targets = batch.tokens.to(device), batch.targets.to(device)
             segments = None if batch.segments is None else batch.segments.to(device)
-            nats += next_token_total(model, tokens, targets, segments).item()
+            nats += total(model, tokens, targets, segments).item()
             n_targets += count_targets(batch.targets)
             if byte_lengths is not None:
                 kept = batch.targets[batch.targets != IGNORE].numpy()
                 n_bytes += int(byte_lengths[kept].sum())
-    finally:
-        model.train(was_training)
     return HeldOut(nats, n_targets, n_bytes)

@@ -341,6 +341,11 @@ class Transformer(nn.Module):
                 std = 0.0 if zero and name == "head.weight" else 0.02
                 weight.normal_(0.0, std, generator=generator)
 
+    def bare(self) -> "Transformer":
+        """A model of the same shape without numbers."""
+        with torch.device("meta"):
+            return Transformer(self.config)
+
     def set_dropout(self, p: float) -> None:
         """Zero a share `p` of activations in training from now on (a loaded model has none)."""
         self.config = dataclasses.replace(self.config, dropout=p)

@@ -1,13 +1,14 @@
 """Pretraining as a job: rows of shards, the next token, a model folder."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scratchlm.base.files import replace_folder, sha256_of, write_manifest
+from scratchlm.checkpoint.behind import copied_model
 from scratchlm.checkpoint.folder import FORMAT, VERSION, load_model, write_model_files
 from scratchlm.data.loader import DataConfig, Loader, open_splits
 from scratchlm.evaluation.loss import HeldOut, held_out_loss
@@ -81,17 +82,22 @@ class PretrainJob:
         """Loss of held-out text."""
         return held_out_loss(model, batches, self._byte_lengths)
 
-    def write_model(self, folder: Path, model: Transformer) -> None:
+    def writer(self, model: Transformer, *, copy: bool) -> Callable[[Path], None]:
         """A checkpoint is a model folder."""
-        write_model_files(folder, model, self.tokenizer)
+        kept = copied_model(model) if copy else model
+        return lambda folder: write_model_files(folder, kept, self.tokenizer)
 
     def write_result(self, checkpoint: Path, step: int) -> None:
         """OUT/model: the checkpoint without its training state."""
 
-        def fill(folder: Path) -> None:
-            for path in checkpoint.iterdir():
-                if path.is_file() and not path.name.startswith(("state.", "manifest.")):
-                    shutil.copyfile(path, folder / path.name)
-            write_manifest(folder, FORMAT, VERSION, step=step, run=self.out.name)
+        replace_folder(
+            self.out / "model", lambda folder: copy_model(checkpoint, folder, step, self.out.name)
+        )
 
-        replace_folder(self.out / "model", fill)
+
+def copy_model(checkpoint: Path, folder: Path, step: int, run: str) -> None:
+    """Fill a model folder with the files of a checkpoint that are no training state."""
+    for path in checkpoint.iterdir():
+        if path.is_file() and not path.name.startswith(("state.", "manifest.")):
+            shutil.copyfile(path, folder / path.name)
+    write_manifest(folder, FORMAT, VERSION, step=step, run=run)

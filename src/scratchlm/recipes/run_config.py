@@ -1,6 +1,7 @@
 """The settings of a pretraining run: one TOML file, one table for each part."""
 
 import dataclasses
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run. A resumed run must have the same, but for what is in _FREE."""
+    """Everything that decides a run. A resumed run must have the same, but for what is in FREE."""
 
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -84,7 +85,7 @@ class RunConfig:
 
 
 # What may differ when a run goes on: how long, how often it is looked at, and by how many.
-_FREE = {
+FREE = {
     "train.steps", "train.budget", "train.until",
     "train.eval_every", "train.eval_batches", "train.sample_every",
     "train.sample_prompt", "train.sample_tokens", "train.save_every", "train.keep_last",
@@ -94,11 +95,16 @@ _FREE = {
 }  # fmt: skip
 
 
-def check_same(before: RunConfig, now: RunConfig, folder: Path) -> None:
-    """Refuse to go on with a run under settings that would make it another one."""
+def check_same(before: Any, now: Any, folder: Path, free: Set[str] = FREE) -> None:
+    """Refuse to go on with a run under settings that would make it another one.
+
+    before, now   the settings, dataclasses of one kind
+    free          names of those that may differ
+    raises        ConfigError naming the first that differs
+    """
     old, new = _flat(to_dict(before)), _flat(to_dict(now))
     for key in sorted(old.keys() | new.keys()):
-        if key not in _FREE and old.get(key) != new.get(key):
+        if key not in free and old.get(key) != new.get(key):
             raise ConfigError(
                 f"{folder} was begun with {key} = {old.get(key)!r}, now it is {new.get(key)!r}: "
                 "it cannot go on exactly. Set it back, or begin a new run in another folder."

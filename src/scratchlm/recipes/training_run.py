@@ -17,7 +17,7 @@ from scratchlm.base.files import write_json, write_text
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
 from scratchlm.base.runtime import describe_machine
-from scratchlm.checkpoint.behind import Behind, copied, copied_model
+from scratchlm.checkpoint.behind import Behind, copied
 from scratchlm.checkpoint.sharded import (
     SHARDS,
     fill_shards,
@@ -97,8 +97,11 @@ class Job(Protocol):
     def score(self, model: Transformer, batches: Iterator[TokenBatch]) -> Score:
         """How good the model is on held-out batches, those of this process."""
 
-    def write_model(self, folder: Path, model: Transformer) -> None:
-        """The model's files in a checkpoint, which has a manifest of its own."""
+    def writer(self, model: Transformer, *, copy: bool) -> Callable[[Path], None]:
+        """What writes the model's files into a checkpoint, which has a manifest of its own.
+
+        copy     further steps must not change what it writes
+        """
 
     def write_result(self, checkpoint: Path, step: int) -> None:
         """The run's result, from its best checkpoint."""
@@ -243,13 +246,15 @@ class TrainingRun:
         if shards:
             write_shards(shards, written, self.processes.group)
 
+        copy = self.processes.count == 1 and not now
+        write = self.job.writer(model, copy=copy)
+        state = copied(state) if copy else state
+
         def fill(folder: Path) -> None:
-            self.job.write_model(folder, model)
+            write(folder)
             if shards:
                 os.replace(written, folder / SHARDS)
 
-        if self.processes.count == 1 and not now:
-            model, state = copied_model(model), copied(state)
         if self.processes.is_first:
             self.behind.do(lambda: self.store.save(step, fill, state, best=best))
             if now or self.processes.count > 1:
