@@ -70,9 +70,9 @@ class Pretrain(ConfigCommand):
         return replace(self.settings, model=replace(model, dropout=dropout))
 
 
-def say_ending(result: RunResult) -> None:
-    """Why a run ended, how good its model is, and what to do with it."""
+def say_ending(result: RunResult, hint: str = "") -> None:
+    """Why a run ended, how good its model is, and what to do with it: `hint`, or to generate."""
     say(f"ended after step {result.step}: {result.reason}, {duration(result.seconds)} of training")
     if result.held_out is not None:
         say(str(result.held_out))
-    say(f"try it: scratchlm generate {result.model}")
+    say(f"try it: {hint or f'scratchlm generate {result.model}'}")

@@ -5,10 +5,19 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scratchlm.base.device import choose_device
 from scratchlm.base.errors import CheckpointError, ConfigError
 from scratchlm.base.files import surviving
 from scratchlm.base.log import say
+from scratchlm.checkpoint.adapter import (
+    is_adapter,
+    load_adapter,
+    read_adapter_config,
+    whole_shapes,
+)
+from scratchlm.checkpoint.adapter_base import describe_base
 from scratchlm.checkpoint.folder import CONFIG, load_model, load_tokenizer
 from scratchlm.checkpoint.state import CheckpointStore
 from scratchlm.generation.cpu import lay_out_for_decoding
@@ -16,6 +25,8 @@ from scratchlm.generation.engine import Engine
 from scratchlm.generation.prompt import encode_prompt
 from scratchlm.generation.sampling import sampling_of
 from scratchlm.generation.sequence import Request, Token
+from scratchlm.model.lora import remove_adapters
+from scratchlm.model.resize import resize_vocabulary
 from scratchlm.model.transformer import Transformer
 from scratchlm.tokenizer.chat_template import ChatTemplate, read_template
 from scratchlm.tokenizer.tokenizer import Tokenizer
@@ -95,11 +106,53 @@ def load(
     """
     place = find_model(Path(folder))
     where, reason = choose_device(device)
-    model = load_model(place, device=where, dtype=dtype)
+    model = load_weights(place, device=where, dtype=dtype)
     lay_out_for_decoding(model)
     words = _tokenizer(place, model) if tokenizer else None
     say(f"{place}: {model.n_parameters():,} parameters, on {where} ({reason}).")
     return LanguageModel(model, words, place)
+
+
+def load_weights(
+    place: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None
+) -> Transformer:
+    """The model of a folder, or that of an adapter with its base, merged.
+
+    raises   CheckpointError as `load_model`, and for an adapter whose base is not where it was
+    """
+    if not is_adapter(place):
+        return load_model(place, device=device, dtype=dtype)
+    base = base_of(place)
+    model = load_model(base, device=device, dtype=dtype)
+    described = describe_base(model, base)
+    table = whole_shapes(place, model).get("embedding.weight")
+    if table:
+        resize_vocabulary(model, table[0])
+    load_adapter(model, place, base=described)
+    remove_adapters(model, merge=True)
+    say(f"{place} is an adapter: put into its base, {base}.")
+    return model
+
+
+def base_of(adapter: Path) -> Path:
+    """The model folder that an adapter was trained on: where it was, or beside the adapter.
+
+    raises   CheckpointError when it is gone
+    """
+    facts = read_adapter_config(adapter)
+    if facts.classes:
+        raise CheckpointError(
+            f"{adapter} is the adapter of a classifier, which writes no text: the model folder "
+            "beside it has it in its weights, and scratchlm classify uses that."
+        )
+    name = facts.base_name
+    for place in (Path(name), adapter / name):
+        if name and (place / CONFIG).is_file():
+            return place
+    raise CheckpointError(
+        f"{adapter} is an adapter of {name or 'a base that it does not name'}, which is not there. "
+        "Put its base where it was, or set base_model_name_or_path in adapter_config.json."
+    )
 
 
 def _tokenizer(place: Path, model: Transformer) -> Tokenizer:
@@ -119,7 +172,7 @@ def find_model(folder: Path) -> Path:
         cure = "; scratchlm import makes one of another program's file" * folder.exists()
         raise CheckpointError(f"{folder} {what}. Give the folder of a model or of a run{cure}.")
     for place in (folder, surviving(folder / "model")):
-        if (place / CONFIG).is_file():
+        if (place / CONFIG).is_file() or is_adapter(place):
             return place
     store = CheckpointStore(folder)
     if checkpoint := store.best() or store.newest():

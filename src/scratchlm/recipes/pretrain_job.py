@@ -89,15 +89,21 @@ class PretrainJob:
 
     def write_result(self, checkpoint: Path, step: int) -> None:
         """OUT/model: the checkpoint without its training state."""
-
-        replace_folder(
-            self.out / "model", lambda folder: copy_model(checkpoint, folder, step, self.out.name)
-        )
+        write_model_folder(self.out, checkpoint, step)
 
 
-def copy_model(checkpoint: Path, folder: Path, step: int, run: str) -> None:
-    """Fill a model folder with the files of a checkpoint that are no training state."""
+def write_model_folder(run: Path, checkpoint: Path, step: int) -> None:
+    """Make RUN/model of a checkpoint."""
+
+    def fill(folder: Path) -> None:
+        copy_files(checkpoint, folder)
+        write_manifest(folder, FORMAT, VERSION, step=step, run=run.name)
+
+    replace_folder(run / "model", fill)
+
+
+def copy_files(checkpoint: Path, folder: Path) -> None:
+    """Copy the files of a checkpoint that are no training state."""
     for path in checkpoint.iterdir():
         if path.is_file() and not path.name.startswith(("state.", "manifest.")):
             shutil.copyfile(path, folder / path.name)
-    write_manifest(folder, FORMAT, VERSION, step=step, run=run)
