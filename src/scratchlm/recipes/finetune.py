@@ -109,7 +109,7 @@ def prepare_lesson(config: FinetuneConfig) -> tuple[FinetuneConfig, Lesson]:
     base = find_model(config.model)
     shape = read_model_config(base)
     config = _with_seq_len(config, shape)
-    lesson = make_lesson(config, base, load_tokenizer(base, shape))
+    lesson = make_lesson(config, load_tokenizer(base, shape))
     return config.with_steps(len(lesson.train)), lesson
 
 

@@ -19,6 +19,7 @@ from scratchlm.examples.conversations import (
 )
 from scratchlm.examples.encode import (
     Example,
+    Fitted,
     check,
     fit,
     of_conversation,
@@ -49,6 +50,7 @@ class Lesson:
     labels        names of the classes; () where there are none
     held_out      conversations behind `validation`, whose answers are shown
     test          labelled texts that neither train nor validate
+    fitted        what became of long examples, of training and validation; () for texts
     """
 
     tokenizer: Tokenizer
@@ -58,6 +60,7 @@ class Lesson:
     speaker: Speaker | None = None
     labels: tuple[str, ...] = ()
     held_out: Sequence[Conversation] = ()
+    fitted: tuple[Fitted, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -70,11 +73,11 @@ class Lesson:
         return digest.hexdigest()
 
 
-def make_lesson(config: FinetuneConfig, base: Path, tokenizer: Tokenizer) -> Lesson:
+def make_lesson(config: FinetuneConfig, tokenizer: Tokenizer) -> Lesson:
     """Read the examples that a config names.
 
-    config    with its `seq_len` set
-    base      the model folder, whose chat template counts
+    config      with its `seq_len` set
+    tokenizer   of the base, with its chat template
     raises    DataError naming file and line of a bad record; ConfigError for a template that is
               none
     """
@@ -85,7 +88,7 @@ def make_lesson(config: FinetuneConfig, base: Path, tokenizer: Tokenizer) -> Les
     if isinstance(config, DistillConfig) and not config.template:
         return _of_texts(config, tokenizer)
     assert isinstance(config, SftConfig | DpoConfig | DistillConfig)
-    speaker = Speaker.choose(config.template, base, tokenizer)
+    speaker = Speaker.choose(config.template, tokenizer)
     if isinstance(config, DpoConfig):
         return _of_preferences(config, speaker)
     return _of_conversations(config, speaker)
@@ -95,19 +98,21 @@ def _of_conversations(config: SftConfig | DistillConfig, speaker: Speaker) -> Le
     found = read_conversations(config.data, skip_bad=config.skip_bad, system=config.system)
     parts = split_examples(found, validation=config.validation, test=0.0, seed=config.train.seed)
     template = speaker.template
-    train, validation = _encoded(config, parts, lambda one: of_conversation(one, template))
+    fitted = _encoded(config, parts, lambda one: of_conversation(one, template))
+    train, validation = (one.examples for one in fitted)
     for part in (train, validation):
         check(part, speaker.tokenizer.vocab_size, speaker.ends_answer)
-    return Lesson(speaker.tokenizer, train, validation, (), speaker, (), parts.validation)
+    return Lesson(speaker.tokenizer, train, validation, (), speaker, (), parts.validation, fitted)
 
 
 def _of_preferences(config: DpoConfig, speaker: Speaker) -> Lesson:
     found = read_preferences(config.data, skip_bad=config.skip_bad)
     parts = split_examples(found, validation=config.validation, test=0.0, seed=config.train.seed)
     template = speaker.template
-    train, validation = _encoded(config, parts, lambda one: of_preference(one, template))
+    fitted = _encoded(config, parts, lambda one: of_preference(one, template))
+    train, validation = (one.examples for one in fitted)
     prompts = [Conversation((*p.prompt, *p.chosen), p.place, p.form) for p in parts.validation]
-    return Lesson(speaker.tokenizer, train, validation, (), speaker, (), prompts)
+    return Lesson(speaker.tokenizer, train, validation, (), speaker, (), prompts, fitted)
 
 
 def _of_texts(config: DistillConfig, tokenizer: Tokenizer) -> Lesson:
@@ -156,28 +161,32 @@ def _of_labels(config: ClassifyConfig, tokenizer: Tokenizer) -> Lesson:
     def encode(item: Labelled) -> Example:
         return of_label(item, number[item.label], tokenizer)
 
-    train, validation = _encoded(config, parts, encode)
-    return Lesson(tokenizer, train, validation, parts.test, None, tuple(labels))
+    fitted = _encoded(config, parts, encode)
+    train, validation = (one.examples for one in fitted)
+    return Lesson(tokenizer, train, validation, parts.test, None, tuple(labels), (), fitted)
 
 
 def _encoded(
     config: FinetuneConfig, parts: Parts[T], encode: Callable[[T], Example]
-) -> tuple[list[Example], list[Example]]:
+) -> tuple[Fitted, Fitted]:
     """The training and the validation part as ids."""
-    train = _fitted(config, parts.train, encode)
-    validation = _fitted(config, parts.validation, encode) if parts.validation else []
+    fitted = _fitted(config, parts.train, encode)
+    held_out = Fitted([], config.long, config.seq_len)
+    if parts.validation:
+        held_out = _fitted(config, parts.validation, encode)
+    train, validation = fitted.examples, held_out.examples
     n = sum(map(len, train))
     learned = sum(int((one.targets != IGNORE).sum()) for one in train)
     say(
         f"examples: {len(train):,} to train on, {len(validation):,} to validate by; {n:,} tokens, "
         f"of which {learned:,} are learned; the longest has {max(map(len, train)):,}"
     )
-    return train, validation
+    return fitted, held_out
 
 
 def _fitted(
     config: FinetuneConfig, items: Sequence[T], encode: Callable[[T], Example]
-) -> list[Example]:
+) -> Fitted:
     with Progress("encoding examples", len(items), unit="examples") as progress:
 
         def encoded() -> Iterator[Example]:
@@ -187,4 +196,4 @@ def _fitted(
 
         fitted = fit(encoded(), config.seq_len, config.long)
     fitted.report()
-    return fitted.examples
+    return fitted
