@@ -4,9 +4,10 @@ Everything is drawn to scale: a stream of twice the documents is twice as wide, 
 Here are only places and sizes, in units of the picture; report.html draws them.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+from scratchlm.report.letters import is_wide
 
 _MOST_STREAMS = 5  # of one stage, each with a name; the others are joined
 _LEAST_SHARE = 0.004  # of all that came in: a smaller stream is joined with others
@@ -227,8 +228,8 @@ def _pieces(text: str) -> list[str]:
     """Where a line may end: behind a space, and before and behind each wide letter."""
     pieces = [""]
     for letter in text:
-        is_wide = _is_wide(letter)
-        if pieces[-1] and (is_wide or _is_wide(pieces[-1][-1]) or pieces[-1][-1] == " "):
+        wide = is_wide(letter)
+        if pieces[-1] and (wide or is_wide(pieces[-1][-1]) or pieces[-1][-1] == " "):
             pieces.append("")
         pieces[-1] += letter
     return pieces
@@ -243,8 +244,4 @@ def _cut(line: str, width: float) -> str:
 
 
 def _width(text: str) -> float:
-    return sum(_WIDE_LETTER if _is_wide(letter) else _LETTER for letter in text)
-
-
-def _is_wide(letter: str) -> bool:
-    return unicodedata.east_asian_width(letter) in "WF"
+    return sum(_WIDE_LETTER if is_wide(letter) else _LETTER for letter in text)
