@@ -45,8 +45,8 @@ def confusion_svg(
     n = len(names)
     axis = max(_width(true), _width(told)) + _GAP
     cell = max(_SMALL_CELL if n >= _MANY else _CELL, axis / n)
-    labels = [_shortened(" ".join(name.split()) or "\u2423") for name in names]
-    margin = max(map(_width, labels)) + _GAP  # of both kinds of labels
+    shown = [_shortened(" ".join(name.split()) or "\u2423") for name in names]
+    margin = max(map(_width, shown)) + _GAP  # of rows and columns
     title = " ".join(readable(title).split())
     first = _LINE if title else 0.0
     left, top = _LINE + margin, first + _LINE + margin
@@ -61,7 +61,7 @@ def confusion_svg(
     ]
     if title:
         parts.append(_text(0, 14, title, kind="title"))
-    for i, (label, name) in enumerate(zip(labels, names, strict=True)):
+    for i, (label, name) in enumerate(zip(shown, names, strict=True)):
         middle = (i + 0.5) * cell + 4.5
         parts.append(_text(left - _GAP, top + middle, label, anchor="end", title=name))
         parts.append(_text(left + middle, top - _GAP, label, turned=True, title=name))
