@@ -34,6 +34,7 @@ from scratchlm.web.site_queues import SiteQueues, Visit
 from scratchlm.web.url_lists import UrlList, cleaned, site_of
 from scratchlm.web.url_set import UrlSet
 from scratchlm.web.urls import canonical
+from scratchlm.web.write_thread import WriteThread
 
 PAUSE_SECONDS = 2.0  # before a request is made again; before the next, twice as many
 _MOST_PAUSE = 120.0  # that a server may ask for: who asks for more is not asked again
@@ -56,7 +57,7 @@ class Fetcher:
     pages      the list
     seen       the canonical addresses of the list, and of what its redirects have led to
     journal    where it goes
-    shown      called when a page is done
+    shown      called when a page is done, and written
     allowed    networks that may be connected to although they are not public
     resolver   aiohttp's, instead of the system's names
     raises     MissingExtraError
@@ -74,7 +75,7 @@ class Fetcher:
         resolver: Any = None,
     ) -> None:
         self._config, self._pages, self._seen = config, pages, seen
-        self._journal, self._shown = journal, shown
+        self._writer = WriteThread(journal, shown)
         self._allowed = allowed + (LOOPBACK if config.allow_loopback else ())
         self._resolver = resolver
         self._agent = name_of(config.agent)
@@ -106,8 +107,10 @@ class Fetcher:
         )
         try:
             async with self._client, asyncio.TaskGroup() as tasks:
-                for _ in range(self._config.workers):
-                    tasks.create_task(self._work())
+                writing = tasks.create_task(self._writer.run())
+                n_workers = self._config.workers
+                await asyncio.wait([tasks.create_task(self._work()) for _ in range(n_workers)])
+                writing.cancel()
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
 
@@ -120,11 +123,12 @@ class Fetcher:
                 return
             work = self._begin(visit)
             if work is None:
-                await asyncio.sleep(0)  # let others work
+                await self._writer.written()
                 continue
             self._n_active += 1
             try:
                 await work
+                await self._writer.written()  # until then the page is under way
             finally:
                 self._n_active -= 1
                 self._changed.set()
@@ -339,8 +343,7 @@ class Fetcher:
 
     def _finish(self, visit: Visit, outcome: str, answer: Answer | None = None) -> None:
         url = answer.url if answer else visit.url
-        self._journal.add(Done(visit.number, outcome, len(visit.hops), url), answer)
-        self._shown()
+        self._writer.put(Done(visit.number, outcome, len(visit.hops), url), answer)
 
 
 def origin_of(url: str) -> str:
