@@ -95,6 +95,11 @@ def gpt2_mirror() -> str | None:
     return os.environ.get("SCRATCHLM_GPT2_URL") or None
 
 
+def secret(variable: str) -> str | None:
+    """What a variable that the user has named holds: a key for somebody's server."""
+    return os.environ.get(variable) or None
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed, for the next step of a loop that frees as much as it takes.
 
