@@ -16,7 +16,7 @@ ROWS = [  # from the ground up; packages in one row do not know each other
     {"native"},
     {"tokenizer", "web", "cleaning", "report", "extraction"},
     {"model", "data", "corpus"},
-    {"checkpoint"},
+    {"checkpoint", "examples"},
     {"formats", "training", "generation"},
     {"evaluation"},
     {"recipes", "serving", "studio"},

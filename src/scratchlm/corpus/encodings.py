@@ -143,6 +143,6 @@ def _undecodable(path: Path, codec: str, position: int, bad: UnicodeDecodeError)
     guess = "" if codec in ("utf-8-sig", "utf-16", "utf-32") else ", which it looked most like"
     return DataError(
         f"{path}, byte {position}: {shown!r} is not valid {NAMES[codec]}{guess} (recognised are "
-        'UTF-8, UTF-16 and GB18030). Convert the file to UTF-8, or set errors = "replace", which '
-        "puts U+FFFD there and counts it."
+        "UTF-8, UTF-16 and GB18030). Convert the file to UTF-8, or, where it is text to prepare, "
+        'set errors = "replace", which puts U+FFFD there and counts it.'
     )

@@ -104,12 +104,14 @@ class Readable:
 
     kind_of   the kind of a file; None: it is passed over
     endings   for messages
+    cure      for a file of another kind that was named
     """
 
     kind_of: Callable[[Path], Kind | None] = _plain_kind
     endings: str = (
         f"{' '.join(_PLAIN)} (the text kinds and JSON lines also with {_COMPRESSED}), {_DOCUMENTS}"
     )
+    cure: str = "If it is plain text, rename it to end in .txt."
 
 
 PLAIN = Readable()  # what is text already
@@ -156,7 +158,7 @@ def _named(path: Path, readable: Readable) -> SourceFile:
     if kind is None:
         raise DataError(
             f"{path} is not a kind of file that can be read: its name must end in one of "
-            f"{readable.endings}. If it is plain text, rename it to end in .txt."
+            f"{readable.endings}. {readable.cure}"
         )
     return SourceFile(path, path.name, kind, _size_of(path))
 
@@ -356,27 +358,39 @@ def parquet_rows(
     with_meta   other columns are read as well, those of lists and the like apart
     raises      DataError naming the file
     """
+
+    def choose(schema: Any) -> list[str]:
+        if text_key not in schema.names:
+            raise DataError(
+                f"{file.path} has no column {text_key!r}; it has {', '.join(schema.names)}. Set "
+                "text_key to the one that holds the text."
+            )
+        return [text_key, *(_columns_of_facts(schema, text_key) if with_meta else [])]
+
+    for number, row in enumerate(parquet_records(file.path, choose), start=1):
+        yield number, row.pop(text_key), row
+
+
+def parquet_records(
+    path: Path, choose: Callable[[Any], list[str]] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, as a stream.
+
+    choose   the columns to read, of the file's Arrow schema; None: all
+    raises   DataError naming the file
+    """
     try:
         import pyarrow
         from pyarrow import parquet
     except ModuleNotFoundError:
-        raise MissingExtraError("pyarrow", "parquet", f"Reading {file.path.name}") from None
+        raise MissingExtraError("pyarrow", "parquet", f"Reading {path.name}") from None
     try:
-        with parquet.ParquetFile(file.path) as table:
-            columns = table.schema_arrow.names
-            if text_key not in columns:
-                raise DataError(
-                    f"{file.path} has no column {text_key!r}; it has {', '.join(columns)}. Set "
-                    "text_key to the one that holds the text."
-                )
-            others = _columns_of_facts(table.schema_arrow, text_key) if with_meta else []
-            number = 0
-            for batch in table.iter_batches(_PARQUET_ROWS, columns=[text_key, *others]):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row.pop(text_key), row
+        with parquet.ParquetFile(path) as table:
+            columns = choose(table.schema_arrow) if choose else None
+            for batch in table.iter_batches(_PARQUET_ROWS, columns=columns):
+                yield from batch.to_pylist()
     except (pyarrow.ArrowException, ValueError, OverflowError) as bad:  # of times, the latter two
-        raise DataError(f"{file.path} cannot be read as Parquet ({bad}). Fetch it again.") from None
+        raise DataError(f"{path} cannot be read as Parquet ({bad}). Fetch it again.") from None
 
 
 def _columns_of_facts(schema: Any, text_key: str) -> list[str]:

@@ -5,18 +5,20 @@ whole.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from scratchlm.base.errors import DataError
 
 _MOST = 1 << 28  # characters of one record, so that a wrong file cannot fill the memory
-_SPACE = " \t\n\r"
+_SPACE = re.compile(r"[ \t\n\r]*")
 _NEAR_END = 16  # characters: what is cut there, such as -Infinity or an escape, is not yet wrong
-_LISTS_OF_MESSAGES = ("messages", "conversations", "conversation", "prompt", "completion",
-                      "response", "chosen", "rejected", "instances", "history", "tools")  # fmt: skip
+# keys whose lists do not make their object a file
+_OF_A_RECORD = {"messages", "conversations", "conversation", "prompt", "completion", "response",
+                "chosen", "rejected", "instances", "history", "tools"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +108,14 @@ def _list_in(value: Any, path: Path) -> list[Any] | None:
         if isinstance(inner, list)
         and inner
         and isinstance(inner[0], dict)
-        and key not in _LISTS_OF_MESSAGES
+        and key not in _OF_A_RECORD
     ]
     if len(lists) > 1:
         raise DataError(
             f"{path} holds several lists of records: {', '.join(map(repr, lists))}. Put the one "
             "that is meant into a file of its own."
         )
-    inner = value[lists[0]] if lists else None
-    return inner
+    return cast(list[Any], value[lists[0]]) if lists else None
 
 
 def _broken_text(value: Any, source: str) -> tuple[str, str] | None:
@@ -142,10 +143,10 @@ class _Text:
     def peek(self) -> str:
         """The next character that is not a space; "" at the end."""
         while True:
-            start = self._at
-            while self._at < len(self._held) and self._held[self._at] in _SPACE:
-                self._at += 1
-            self.line += self._held.count("\n", start, self._at)
+            space = _SPACE.match(self._held, self._at)
+            assert space is not None  # it may be empty
+            self.line += space[0].count("\n")
+            self._at = space.end()
             if self._at < len(self._held):
                 return self._held[self._at]
             if not self._read_more():
@@ -174,7 +175,8 @@ class _Text:
                 raise self._error(str(bad), self.line) from None
             else:
                 source = self._held[self._at : end]
-                if end < len(self._held) or not self._read_more():  # a number may go on
+                goes_on = end > len(self._held) - _NEAR_END  # as a number may: 1e5
+                if not (goes_on and self._read_more()):
                     break
         self.line += source.count("\n")
         self._at += len(source)

@@ -56,5 +56,6 @@ class Skipped:
         )
         said = f"{self.counts.total():,} bad records left out: {', '.join(reasons)}."
         if not n_used:
-            raise DataError(f"there are no {what} to use. {said} Read without --skip-bad to see why.")
+            why = "Read without --skip-bad to see what is wrong."
+            raise DataError(f"there are no {what} to use. {said} {why}")
         warn(f"{n_used:,} {what}; {said}")

@@ -10,7 +10,7 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from scratchlm.base.errors import DataError
@@ -43,10 +43,10 @@ def table_rows(path: Path, lines: Lines, *, tabs: bool) -> Iterator[Row]:
         split = ((line.split("\t"), number) for number, line in enumerate(lines(), start=1))
         yield from (Row(cells, number) for cells, number in split if cells != [""])
         return
+    csv.field_size_limit(_MOST)
     separator = "\t" if tabs else _separator(lines())
     if separator != "," and not tabs:
         say(f"{path}: cells are separated by {separator!r}.")
-    csv.field_size_limit(_MOST)
     reader = csv.reader((f"{line}\n" for line in lines()), delimiter=separator, strict=True)
     begins = 1
     try:
@@ -87,19 +87,13 @@ def _is_quoted(lines: Iterable[str]) -> bool:
     """
     held: list[str] = []
     seen = is_open = False
-    n = 0
-    for line in chain(lines, [None]):
-        if line is None or n > _MOST:
-            return seen and not held
+    for line in lines:
         n_quotes = line.count('"')
         seen = seen or n_quotes > 0
         is_open ^= n_quotes % 2 == 1
         held.append(line)
-        n += len(line)
-        if is_open:
-            continue
-        if n_quotes or len(held) > 1:
-            if not _QUOTED_ROW.fullmatch("\n".join(held)):
+        if not is_open:
+            if seen and not _QUOTED_ROW.fullmatch("\n".join(held)):
                 return False
-        held, n = [], 0
-    return False
+            held = []
+    return seen and not held
