@@ -55,20 +55,30 @@ def render(report: Report, folder: str, language: Language) -> str:
     raise AssertionError(f"{len(page):,} characters of a page that has cut everything")
 
 
-@functools.cache
 def _template() -> jinja2.Template:
+    return page_template(_PAGE, "report.html")
+
+
+@functools.cache
+def page_template(folder: Path, name: str) -> jinja2.Template:
+    """The template of a page, which escapes everything; parts.html is there for all of them."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_PAGE),
+        loader=jinja2.FileSystemLoader([folder, _PAGE]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("report.html")
+    ).get_template(name)
+
+
+def page_style() -> str:
+    """The style sheet that all pages have."""
+    return (_PAGE / "report.css").read_text("utf-8")
 
 
 def _facts(report: Report, folder: str, words: Words, chars: int, rows: int) -> dict[str, Any]:
     """Everything that report.html names."""
-    style = (_PAGE / "report.css").read_text("utf-8")
+    style = page_style()
     rules = sorted(report.rules.items(), key=lambda item: -item[1].n_dropped)
     facts = {
         "r": report,
@@ -78,7 +88,7 @@ def _facts(report: Report, folder: str, words: Words, chars: int, rows: int) -> 
         "rows": rows,
         "most_samples": _SAMPLES,
         "style": style,
-        "policy": _policy(style),
+        "policy": policy_of(style),
         "flows": _flows(report, words, min(chars, _NAME)),
         "histograms": [
             draw_histogram(code, report.lengths[code], words)
@@ -130,7 +140,8 @@ def _length_rows(columns: list[tuple[int, ...]]) -> list[tuple[str, str, list[in
     return [(*chars_of(i), list(rows[i])) for i in range(met[0], met[-1] + 1)]
 
 
-def _policy(style: str) -> str:
+def policy_of(style: str) -> str:
+    """The Content-Security-Policy of a page whose one style sheet is this text."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
