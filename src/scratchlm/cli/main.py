@@ -50,6 +50,7 @@ VERBS = {
     "finetune dpo": ("finetune:Dpo", "teach it which answers are better, from pairs"),
     "finetune distill": ("finetune:Distill", "teach it what a larger model knows"),
     "classify": ("classify:Classify", "which class a text is of"),
+    "evaluate": ("evaluate:Evaluate", "what a model can do, in numbers with their intervals"),
     "generate": ("generate:Generate", "let a model continue a prompt"),
     "chat": ("generate:Chat", "write with a model in turns"),
     "import": ("formats:Import", "a model of another program as a model folder"),
