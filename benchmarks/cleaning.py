@@ -1,12 +1,13 @@
 """Documents a second that `corpus clean` takes in, beside datatrove's equal pipeline.
 
-    python benchmarks/cleaning.py --texts ENGLISH_FOLDER --peer-python VENV/bin/python --priority
+    python benchmarks/cleaning.py --texts ENGLISH_FOLDER --chinese CHINESE_FOLDER \\
+        --peer-python VENV/bin/python --priority
 
 Both read JSON lines (ours packed by zstd, theirs plain, which is theirs to gain), apply Gopher's
 rules of quality and repetition, C4's and FineWeb's, find near-duplicates by MinHash, mask mail and
 network addresses, and write what is left. Ours also tells languages, drops lines that stand all
 over a site, and keeps the samples of the report. The documents are paragraphs of the texts, about
-3,000 characters each, every twentieth twice with a few words changed.
+3,000 bytes each, every twentieth twice with a few words changed.
 """
 
 import json
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from common import Column, Comparison, Entry, Results, Settings, must_exist, start
+from data_texts import read_text
 from process import call
 from scratchlm.corpus.read import Document
 from scratchlm.corpus.store import ENDING, write_documents
@@ -27,12 +29,11 @@ from scratchlm.corpus.store import ENDING, write_documents
 COLUMNS = (
     Column("documents/s", "documents_per_s", ",.0f", spread=True),
     Column("seconds", "seconds", ".1f", spread=True),
-    Column("CPU seconds", "cpu_seconds", ".1f"),
-    Column("MB at most", "peak_memory_mb"),
     Column("documents in", "n_in"),
     Column("kept", "n_kept"),
 )
-_CHARS = 3000  # of a document
+_CHARS = {"en": 3000, "zh": 1000}  # of a document
+_NAMES = {"en": "English", "zh": "Chinese"}
 _SHARDS = 8
 
 
@@ -40,46 +41,55 @@ _SHARDS = 8
 class CleaningSettings(Settings):
     """What to clean."""
 
-    texts: tuple[Path, ...] = ()  # folders of English .txt and .rst files
-    documents: int = 8000  # at most
+    texts: tuple[Path, ...] = ()  # folders of English .txt and .rst files, and .json of strings
+    chinese: tuple[Path, ...] = ()  # likewise
+    documents: int = 8000  # of each language, at most
     workers: tuple[int, ...] = (1, 2)  # processes
 
 
 def main(settings: CleaningSettings) -> None:
     """Measure everything and write the results."""
-    must_exist(*settings.texts)
+    must_exist(*settings.texts, *settings.chinese)
     n = 200 if settings.quick else settings.documents
+    entries: list[Entry] = []
+    facts: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = Path(folder) / "ours", Path(folder) / "theirs"
-        facts = _write(_documents(settings.texts, n), ours, theirs)
-        entries = []
-        for workers in settings.workers:
-            case = f"English, {workers} process{'es' * (workers > 1)}"
-            for side, source in (("ours", ours), ("datatrove", theirs)):
-                measure = partial(_measure, settings, side, source, workers)
-                entries.append(Entry(case, side, measure))
+        for language, folders in (("en", settings.texts), ("zh", settings.chinese)):
+            if folders:
+                place = Path(folder) / language
+                facts[language] = _write(_documents(folders, _CHARS[language], n), place)
+                entries += _entries(settings, language, place)
         comparison = Comparison("documents_per_s", "ours", "faster")
         Results("cleaning", settings, COLUMNS, comparison, facts=facts).measure(entries)
 
 
+def _entries(settings: CleaningSettings, language: str, place: Path) -> Iterator[Entry]:
+    """One case for each number of workers."""
+    for workers in settings.workers:
+        case = f"{_NAMES[language]}, {workers} process{'es' * (workers > 1)}"
+        for side in ("ours", "datatrove"):
+            measure = partial(_measure, settings, side, language, place / side, workers)
+            yield Entry(case, side, measure)
+
+
 def _measure(
-    settings: CleaningSettings, side: str, source: Path, workers: int, _round: int
+    settings: CleaningSettings, side: str, language: str, source: Path, workers: int, _round: int
 ) -> dict[str, Any]:
     function = {"ours": "cleaning_ours:clean", "datatrove": "cleaning_peers:clean"}[side]
-    arguments = {"source": str(source), "workers": workers}
+    arguments = {"source": str(source), "workers": workers, "language": language}
     return call(function, arguments, settings.how(peer=side != "ours"))
 
 
-def _documents(folders: tuple[Path, ...], most: int) -> Iterator[str]:
+def _documents(folders: tuple[Path, ...], n_chars: int, most: int) -> Iterator[str]:
     """Paragraphs of all files, about so many characters together."""
     n, draw = 0, random.Random(0)
     for path in sorted(path for folder in folders for path in folder.rglob("*")):
-        if path.suffix not in (".txt", ".rst") or not path.is_file():
+        if path.suffix not in (".txt", ".rst", ".json") or not path.is_file():
             continue
         held = ""
-        for part in re.split(r"\n\s*\n", path.read_text(encoding="utf-8", errors="replace")):
+        for part in re.split(r"\n\s*\n", read_text(path)):
             held += part + "\n\n"
-            if len(held) < _CHARS:
+            if len(held) < n_chars:
                 continue
             for text in [held, _changed(held, draw)] if n % 20 == 0 else [held]:
                 n += 1
@@ -90,14 +100,17 @@ def _documents(folders: tuple[Path, ...], most: int) -> Iterator[str]:
 
 
 def _changed(text: str, draw: random.Random) -> str:
-    words = text.split(" ")
+    """A text with three words of it replaced, of characters that no other character parts."""
+    words = re.split(r"(\W+)", text)
     for _ in range(3):
-        words[draw.randrange(len(words))] = "changed"
-    return " ".join(words)
+        words[2 * draw.randrange(len(words) // 2 + 1)] = "changed"
+    return "".join(words)
 
 
-def _write(texts: Iterator[str], ours: Path, theirs: Path) -> dict[str, Any]:
-    ours.mkdir()
+def _write(texts: Iterator[str], place: Path) -> dict[str, Any]:
+    """The same documents as each side reads them."""
+    ours, theirs = place / "ours", place / "datatrove"
+    ours.mkdir(parents=True)
     theirs.mkdir()
     documents = [
         Document(str(i), text, f"part-{i}", {"url": f"https://{i % 500}.example.com/{i}"})

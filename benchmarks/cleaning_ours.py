@@ -9,10 +9,11 @@ from scratchlm.corpus.executors import Scale
 from scratchlm.recipes.clean_documents import CleanConfig, clean_documents
 
 
-def clean(source: str, workers: int) -> dict[str, Any]:
-    """Clean by the recipe `web`."""
+def clean(source: str, workers: int, language: str) -> dict[str, Any]:
+    """Clean by the recipe `web`, which finds out each document's `language`."""
+    del language
     with tempfile.TemporaryDirectory() as folder:
-        began, cpu = time.perf_counter(), time.process_time()
+        began = time.perf_counter()
         config = CleanConfig(recipe="web")
         counts = clean_documents(
             source, Path(folder) / "clean", config=config, scale=Scale(workers)
@@ -20,7 +21,6 @@ def clean(source: str, workers: int) -> dict[str, Any]:
         seconds = time.perf_counter() - began
     return {
         "seconds": seconds,
-        "cpu_seconds": time.process_time() - cpu,
         "documents_per_s": counts.n_in / seconds,
         "n_in": counts.n_in,
         "n_kept": counts.n_kept,

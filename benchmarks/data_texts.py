@@ -22,7 +22,7 @@ def gather(
     place, beside = Path(folder), Path(lines)
     place.mkdir(parents=True)
     beside.mkdir(parents=True)
-    texts = {path: _read(Path(path)) for path in paths}
+    texts = {path: read_text(Path(path)) for path in paths}
     left, n_given = mb * 1e6, sum(len(text.encode()) for text in texts.values())
     written: list[list[str]] = [[] for _ in range(N_LINES_FILES)]
     for number, text in enumerate(cycle(texts.values()) if repeat else texts.values()):
@@ -37,8 +37,9 @@ def gather(
     return {"mb": mb - left / 1e6, "mb_given": n_given / 1e6}
 
 
-def _read(path: Path) -> str:
-    text = path.read_text(encoding="utf-8")
+def read_text(path: Path) -> str:
+    """A file of text, or the strings of a .json."""
+    text = path.read_text(encoding="utf-8", errors="replace")
     return "\n".join(_strings(json.loads(text))) if path.suffix == ".json" else text
 
 
