@@ -33,6 +33,7 @@ COLUMNS = (
     Column("kept", "n_kept"),
 )
 _CHARS = {"en": 3000, "zh": 1000}  # of a document
+_ENDINGS = {"en": (".txt", ".rst"), "zh": (".txt", ".rst", ".json")}
 _NAMES = {"en": "English", "zh": "Chinese"}
 _SHARDS = 8
 
@@ -41,8 +42,8 @@ _SHARDS = 8
 class CleaningSettings(Settings):
     """What to clean."""
 
-    texts: tuple[Path, ...] = ()  # folders of English .txt and .rst files, and .json of strings
-    chinese: tuple[Path, ...] = ()  # likewise
+    texts: tuple[Path, ...] = ()  # folders of English .txt and .rst files
+    chinese: tuple[Path, ...] = ()  # likewise, and of .json files whose strings are text
     documents: int = 8000  # of each language, at most
     workers: tuple[int, ...] = (1, 2)  # processes
 
@@ -57,7 +58,7 @@ def main(settings: CleaningSettings) -> None:
         for language, folders in (("en", settings.texts), ("zh", settings.chinese)):
             if folders:
                 place = Path(folder) / language
-                facts[language] = _write(_documents(folders, _CHARS[language], n), place)
+                facts[language] = _write(_documents(folders, language, n), place)
                 entries += _entries(settings, language, place)
         comparison = Comparison("documents_per_s", "ours", "faster")
         Results("cleaning", settings, COLUMNS, comparison, facts=facts).measure(entries)
@@ -80,16 +81,16 @@ def _measure(
     return call(function, arguments, settings.how(peer=side != "ours"))
 
 
-def _documents(folders: tuple[Path, ...], n_chars: int, most: int) -> Iterator[str]:
+def _documents(folders: tuple[Path, ...], language: str, most: int) -> Iterator[str]:
     """Paragraphs of all files, about so many characters together."""
     n, draw = 0, random.Random(0)
     for path in sorted(path for folder in folders for path in folder.rglob("*")):
-        if path.suffix not in (".txt", ".rst", ".json") or not path.is_file():
+        if path.suffix not in _ENDINGS[language] or not path.is_file():
             continue
         held = ""
         for part in re.split(r"\n\s*\n", read_text(path)):
             held += part + "\n\n"
-            if len(held) < n_chars:
+            if len(held) < _CHARS[language]:
                 continue
             for text in [held, _changed(held, draw)] if n % 20 == 0 else [held]:
                 n += 1
