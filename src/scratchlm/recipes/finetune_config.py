@@ -162,6 +162,7 @@ class ClassifyConfig(FinetuneConfig):
     pooling: Pooling = "last"  # read the state at the last token, or the mean of all
     layers: int = 0  # train the last so many blocks and the head only; 0 trains all
     label_smoothing: float = 0.0  # share of each target that all classes get alike
+    train: TrainConfig = field(default_factory=lambda: _train(16))
 
     def __post_init__(self) -> None:
         super().__post_init__()
