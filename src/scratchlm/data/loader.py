@@ -150,7 +150,7 @@ class Loader:
 
         raises   IndexError past the end when train = False
         """
-        mine = self._places(n)[self._rank :: self._world_size]
+        mine = self.places(n)[self._rank :: self._world_size]
         return _stack([self._rows[k].row(i, epoch) for k, epoch, i in mine], self._config.seq_len)
 
     def batches(self, start: int = 0, stop: int | None = None, every: int = 1) -> Iterator[Batch]:
@@ -175,8 +175,11 @@ class Loader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _places(self, n: int) -> list[tuple[int, int | None, int]]:
-        """Where the rows of the whole batch n stand: (source, epoch, row)."""
+    def places(self, n: int) -> list[tuple[int, int | None, int]]:
+        """Where the rows of the whole batch n stand: (source, epoch, row); epoch None: validation.
+
+        raises   IndexError past the end when train = False
+        """
         if not self._train:
             return self._validation_places(n)
         return [

@@ -1,14 +1,14 @@
 """How many tokens a run's text makes, before it is prepared: from its bytes and a sample."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from scratchlm.base.errors import DataError
 from scratchlm.base.files import read_manifest
 from scratchlm.corpus import bundled
-from scratchlm.corpus.read import SourceFile, find_files, read_documents
+from scratchlm.corpus.read import Document, SourceFile, find_files, read_documents
 from scratchlm.data.loader import DataConfig, SourceConfig, open_splits
 from scratchlm.data.shards import FORMAT, VERSION, is_shards_folder
 from scratchlm.recipes.run_config import RunConfig
@@ -86,7 +86,7 @@ def _of_text(config: RunConfig) -> TokenCount:
     if missing := [path for path in paths if not path.exists()]:
         return TokenCount(None, None, known, f"{missing[0]} is not there")
     files = find_files(paths)
-    sample = list(_sample(config, files))
+    sample = [document.text for document in beginning(config, files)]
     sample_bytes = sum(len(text.encode()) for text in sample)
     if not sample_bytes:
         raise DataError(f"there is no text in {', '.join(map(str, paths))}: all of it is empty.")
@@ -110,8 +110,11 @@ def _of_text(config: RunConfig) -> TokenCount:
     )
 
 
-def _sample(config: RunConfig, files: list[SourceFile]) -> Iterator[str]:
-    """The first documents, up to SAMPLE_BYTES."""
+def beginning(config: RunConfig, files: list[SourceFile]) -> Iterator[Document]:
+    """The first documents of a run's text, about SAMPLE_BYTES of them; the last may be cut there.
+
+    raises   DataError for text that cannot be read
+    """
     prepare = config.prepare
     documents = read_documents(
         files,
@@ -123,6 +126,6 @@ def _sample(config: RunConfig, files: list[SourceFile]) -> Iterator[str]:
     for document in islice(documents, SAMPLE_BYTES):
         text = document.text[:left]
         left -= len(text.encode())
-        yield text
+        yield replace(document, text=text)
         if left <= 0:
             return

@@ -184,9 +184,7 @@ def _encoded(
     return fitted, held_out
 
 
-def _fitted(
-    config: FinetuneConfig, items: Sequence[T], encode: Callable[[T], Example]
-) -> Fitted:
+def _fitted(config: FinetuneConfig, items: Sequence[T], encode: Callable[[T], Example]) -> Fitted:
     with Progress("encoding examples", len(items), unit="examples") as progress:
 
         def encoded() -> Iterator[Example]:

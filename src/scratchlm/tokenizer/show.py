@@ -21,8 +21,13 @@ class Group:
     @property
     def visible(self) -> str:
         """The text with line ends, tabs and control characters written as escapes."""
-        shown = self.text.translate(_VISIBLE)
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+        return visible(self.text)
+
+
+def visible(text: str) -> str:
+    """A text on one line: line ends, tabs and whatever does not print are escapes."""
+    shown = text.translate(_VISIBLE)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 def show_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Group]:
