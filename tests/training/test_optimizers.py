@@ -45,6 +45,32 @@ def test_every_weight_is_in_one_group_and_only_matrices_decay(tie, optimizer):
         assert (id(weight) in decayed) == matrix, name
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", ["matrices", "norms"])
+def test_frozen_weights_are_in_no_group(optimizer, kind):
+    model = tiny()
+    for weight in model.parameters():
+        weight.requires_grad_((weight.ndim == 2) == (kind == "matrices"))
+    model.embedding.weight.requires_grad_(False)
+    # With a scaler, as float16 has one: it refuses an optimizer without a gradient.
+    scaler = torch.amp.GradScaler("cpu", enabled=True)
+    optimizers = Optimizers(model, OptimConfig(optimizer=optimizer), scaler)
+    seen = [id(p) for part in optimizers.parts for p in part.weights()]
+    assert sorted(seen) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    optimizers.set_step(0, 1.0)
+    optimizers.backward(model(torch.zeros(1, 4, dtype=torch.int64)).square().sum())
+    optimizers.step(optimizers.grad_norm())
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, before[name]) != weight.requires_grad, name
+
+
+def test_nothing_to_train_is_an_error():
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    with pytest.raises(ConfigError, match="every weight of the model is frozen"):
+        Optimizers(tiny().requires_grad_(False), OptimConfig(), scaler)
+
+
 def exact_muon(params, grads, buffers, squares, *, lr, momentum, decay, beta2):
     """One step by the formulas, with the SVD in the place of the iterations."""
     for p, g, buffer, square in zip(params, grads, buffers, squares, strict=True):

@@ -30,6 +30,7 @@ from scratchlm.checkpoint.names import Row, match_weights, read_config, weight_r
 from scratchlm.checkpoint.weights import WEIGHTS, Weights, open_weights, read_table
 from scratchlm.model.classifier import Classifier, Pooling
 from scratchlm.model.config import ModelConfig
+from scratchlm.model.lora import holds_whole_weights
 from scratchlm.model.transformer import Transformer
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
@@ -212,6 +213,12 @@ def check_vocabulary(tokenizer: Tokenizer, config: ModelConfig) -> None:
 
 def _their_weights(model: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
     """The weights under their names, on the CPU; copies only where a rule or dtype asks for one."""
+    if not holds_whole_weights(model):
+        raise CheckpointError(
+            "the model has adapters beside its weights, or weights in 4 bits, which a model folder "
+            "does not hold: save_adapter saves them, remove_adapters(model, merge=True) puts them "
+            "into the weights."
+        )
     ours = dict(model.named_parameters(remove_duplicate=False))
     pieces: dict[str, list[Tensor]] = {}
     transposed = set()

@@ -56,11 +56,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         N, V = hidden.shape[0], weight.shape[0]
         # Rows of zeros fill up the matrix: their logits and gradients are zero by themselves.
         matrix = F.pad(weight.to(hidden.dtype), (0, 0, 0, -V % ALIGN))  # (Va, D)
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        if wanted:
-            d_hidden, d_matrix = torch.empty_like(hidden), torch.empty_like(matrix)
-            ctx.save_for_backward(d_hidden, d_matrix[:V])
-            ctx.weight_dtype = weight.dtype
+        hidden_learns, weight_learns, _ = ctx.needs_input_grad  # a frozen head does not
+        d_hidden = torch.empty_like(hidden) if hidden_learns else None
+        d_matrix = torch.empty_like(matrix) if weight_learns else None
+        ctx.save_for_backward(d_hidden, None if d_matrix is None else d_matrix[:V])
+        ctx.weight_dtype = weight.dtype
         rows = max(1, min(N, CHUNK_NUMBERS // V))
         logits = torch.empty(rows, matrix.shape[0], dtype=hidden.dtype, device=hidden.device)
         total = torch.zeros((), device=hidden.device)
@@ -69,18 +69,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
             part = logits[: chunk.stop - start]  # (n, Va)
             torch.mm(hidden[chunk], matrix.T, out=part)
             total += _nats_and_gradient(part, V, targets[chunk])
-            if wanted:
+            if d_hidden is not None:
                 torch.mm(part, matrix, out=d_hidden[chunk])
+            if d_matrix is not None:
                 d_matrix.addmm_(part.T, hidden[chunk], beta=int(start > 0))
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         d_hidden, d_matrix = ctx.saved_tensors
         scale = grads[0]
         return (
-            d_hidden * scale.to(d_hidden.dtype),
-            d_matrix.to(ctx.weight_dtype) * scale,
+            None if d_hidden is None else d_hidden * scale.to(d_hidden.dtype),
+            None if d_matrix is None else d_matrix.to(ctx.weight_dtype) * scale,
             None,
         )
 

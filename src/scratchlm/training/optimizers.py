@@ -85,7 +85,9 @@ def lr_factor(config: ScheduleConfig, step: int, steps: int) -> float:
 class Optimizers:
     """The one or two optimizers of a run, as one: from the loss on, to changed weights.
 
+    model    its frozen weights are left out
     scaler   of the loss: float16 needs one
+    raises   ConfigError where every weight is frozen
     """
 
     def __init__(
@@ -103,9 +105,15 @@ class Optimizers:
                 ns_steps=config.ns_steps,
                 beta2=config.muon_beta2,
             )
-            self.parts: list[Optimizer] = [muon, AdamW(rest, **adamw)]
+            parts: list[Optimizer] = [muon, AdamW(rest, **adamw)]
         else:
-            self.parts = [AdamW([matrices, *rest], **adamw)]
+            parts = [AdamW([matrices, *rest], **adamw)]
+        self.parts = [part for part in parts if part.weights()]
+        if not self.parts:
+            raise ConfigError(
+                "every weight of the model is frozen: there is nothing to train. Add adapters "
+                "(--lora), or let some layers be trained."
+            )
         for part in self.parts:
             for group in part.param_groups:
                 group["peak_lr"] = group["lr"]
@@ -159,6 +167,8 @@ def _groups(model: Transformer, config: OptimConfig) -> tuple[dict[str, Any], li
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     kinds: dict[str, list[nn.Parameter]] = {"matrix": [], "table": [], "head": [], "scalar": []}
     for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
         if id(weight) in tables:
             kinds["table"].append(weight)
         elif weight.ndim < 2:
