@@ -1,14 +1,12 @@
 """The jobs of a stage, in processes of this machine: one that dies is replaced, its job redone."""
 
-import os
-import signal
 from collections import Counter, deque
 from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context, parent_process
-from threading import Thread
+from multiprocessing import active_children, get_context
 
+from scratchlm.base.child import serve_parent
 from scratchlm.base.errors import DataError
 from scratchlm.base.log import warn
 from scratchlm.corpus.stages import Counts, Job
@@ -46,7 +44,7 @@ class Processes:
     ) -> Generator[tuple[Job, Counts], None, None]:
         """Do jobs from `left`; those that were at work when a process died are put back there."""
         others = set(active_children())
-        pool = ProcessPoolExecutor(self.n, get_context("spawn"), _start)
+        pool = ProcessPoolExecutor(self.n, get_context("spawn"), serve_parent)
         running: dict[Future[Counts], Job] = {}
         try:
             while left or running:
@@ -73,16 +71,3 @@ class Processes:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _start() -> None:
-    """Get ready in a new process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -1,19 +1,17 @@
 """Pieces of documents to ids, by as many workers as are wanted, in the order of the text."""
 
-import os
-import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, get_context
 from pathlib import Path
-from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
 
+from scratchlm.base.child import serve_parent
 from scratchlm.base.errors import DataError
 from scratchlm.corpus.divide import Piece
 from scratchlm.tokenizer.surrogates import to_utf8
@@ -140,17 +138,8 @@ def _start_worker(folder: Path) -> None:
     start writes the arguments into a pipe of 64 kB, which a child that died does not read.
     """
     global _worker_tokenizer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
-    Thread(target=_end_with_parent, daemon=True).start()
+    serve_parent()
     _worker_tokenizer = Tokenizer.load(folder)
-
-
-def _end_with_parent() -> None:
-    """A worker would wait for ever for a parent that was killed."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _encode_in_worker(job: Sequence[Piece]) -> list[Result]:
