@@ -144,3 +144,19 @@ def test_what_cannot_be_is_refused_before_any_work(tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=r'pip install "scratchlm\[zh\]"'):
         segment_documents(shard, tmp_path / "out", "rjieba")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["document_separator", "text_key"])
+def test_empty_settings(name):
+    with pytest.raises(ConfigError, match=f"{name} is empty: leave it out, or name one"):
+        SegmentConfig(**{name: ""})
+
+
+def test_its_own_input_is_not_replaced(tmp_path):
+    (tmp_path / "docs").mkdir()
+    stored(tmp_path / "docs" / f"00000{ENDING}", ["One."])
+    with pytest.raises(ConfigError, match=r"docs is the folder to make"):
+        segment_documents(
+            tmp_path / "docs", tmp_path / "docs", "rjieba", config=SegmentConfig(overwrite=True)
+        )
+    assert (tmp_path / "docs" / f"00000{ENDING}").is_file()

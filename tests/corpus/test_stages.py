@@ -2,15 +2,17 @@
 
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from scratchlm.base.errors import ConfigError, DataError
-from scratchlm.base.files import read_json
+from scratchlm.base.errors import ConfigError, DataError, MissingExtraError
+from scratchlm.base.files import beside, read_json
+from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.read import Document
-from scratchlm.corpus.stages import Counts, Job, in_order, run_stage
+from scratchlm.corpus.stages import Counts, Job, in_order, keep_apart, run_stage
 from scratchlm.corpus.store import ENDING, n_bytes, read_stored, write_documents
 from scratchlm.corpus.workers import Processes
 
@@ -177,3 +179,28 @@ def test_a_kill_at_the_very_end_loses_nothing(shards, tmp_path, monkeypatch):
     run_stage("even", keep_even, shards, whole, Odd(), Processes(1))
     assert content(out) == content(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "whole"]
+
+
+def test_a_folder_is_not_made_of_itself(tmp_path):
+    (tmp_path / "docs" / "more").mkdir(parents=True)
+    keep_apart(tmp_path / "docs" / "out", [tmp_path / "docs"])  # beneath it is fine
+    keep_apart(tmp_path / "docs2", [tmp_path / "docs"])
+    with pytest.raises(ConfigError, match=r"is the folder to make, .*docs, and would be replaced"):
+        keep_apart(tmp_path / "docs", [tmp_path / "docs" / "more" / ".."])
+    with pytest.raises(ConfigError, match=r"more lies in the folder to make"):
+        keep_apart(tmp_path / "docs", [tmp_path / "docs" / "more"])
+
+
+def test_what_a_kill_left_behind_a_finished_stage_goes(tmp_path, shards):
+    out = tmp_path / "out"
+    run_stage("even", keep_even, shards, out, Odd(), Processes(1))
+    beside(out, "done").mkdir()
+    with pytest.raises(ConfigError, match="out exists"):
+        run_stage("even", keep_even, shards, out, Odd(), Processes(1))
+    assert not beside(out, "done").exists()
+
+
+def test_a_cluster_without_its_library_is_refused_at_once(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"scratchlm\[ray\]"):
+        Scale(on="ray").executor()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
 from threading import Thread
+from types import ModuleType
 
 import pytest
 
@@ -197,7 +198,8 @@ def test_workers_end_with_their_parent(how, tmp_path):
     wait_for(lambda: not any(map(is_alive, pids)))
 
 
-def test_options_become_an_executor():
+def test_options_become_an_executor(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))  # it is only asked for
     assert Scale(3).executor().n == 3
     assert Scale().executor().n == cpu_count()
     cluster = Scale(2, "ray", "local").executor()

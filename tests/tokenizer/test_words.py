@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 
 import pytest
 
@@ -9,6 +10,7 @@ from scratchlm.base.errors import DataError, MissingExtraError
 from scratchlm.tokenizer import train_words, words
 from scratchlm.tokenizer.config import TokenizerConfig
 from scratchlm.tokenizer.train import train_tokenizer
+from scratchlm.tokenizer.words import SEGMENTERS
 
 
 class BookTokenizer:
@@ -105,7 +107,7 @@ def test_segmenter_is_named_in_the_folder_and_the_log(tmp_path, caplog):
 
 @pytest.mark.parametrize(("kind", "extra"), [("spacy", "spacy"), ("rjieba", "zh")])
 def test_missing_library_names_its_extra(monkeypatch, kind, extra):
-    words._spacy_tokenizer.cache_clear()
+    words._spacy.cache_clear()
     monkeypatch.setitem(sys.modules, kind, None)
     with pytest.raises(MissingExtraError, match=rf'pip install "scratchlm\[{extra}\]"'):
         train_tokenizer(["a b"], TokenizerConfig(kind=kind))
@@ -123,3 +125,27 @@ def test_regex_refuses_more_words_than_it_can_hold(monkeypatch):
     monkeypatch.setattr(train_words, "_MAX_WORDS", 3)
     with pytest.raises(DataError, match=r"more than 3 different words.*kind = bpe"):
         train_tokenizer(["a b c d"], TokenizerConfig(kind="regex"))
+
+
+def test_spacy_forgets_words(monkeypatch):
+    """A text without end does not fill the memory: words behind the first ones are forgotten."""
+    pytest.importorskip("spacy")
+    monkeypatch.setattr(words, "_KEPT", 0)
+    monkeypatch.setattr(words, "_FORGOTTEN", 5_000)
+    strings = words._spacy().language.vocab.strings
+    before = len(strings)
+    with SEGMENTERS["spacy"].session() as split:
+        for i in range(3_000):
+            line = f"word{i} don't other{i}."
+            assert split(line) == [f"word{i}", "do", "n't", f"other{i}", "."]
+    assert len(strings) < before + 1_000  # of 6,000
+
+
+def test_spacy_does_not_stall_on_a_run_of_marks():
+    pytest.importorskip("spacy")
+    began = time.process_time()
+    pieces = SEGMENTERS["spacy"].split("One. " + "'" * 5_000 + " two")
+    assert "".join(pieces) == "One." + "'" * 5_000 + "two"
+    assert time.process_time() - began < 2  # 0.1 s; before, in one piece, 2 s for 2,000
+    long = "https://example.org/" + "a" * 200
+    assert SEGMENTERS["spacy"].split(long) == [long]

@@ -43,9 +43,12 @@ class RayCluster:
 
     Each machine of the cluster needs the same version of scratchlm, and must see the folders of the
     input and of the output under the same path: a disk that all of them share.
+
+    raises    MissingExtraError without the library, before anything is begun
     """
 
     def __init__(self, address: str, n: int) -> None:
+        _library()
         self.address = address
         self.n = n
 

@@ -14,7 +14,7 @@ from scratchlm.corpus.encodings import Errors
 from scratchlm.corpus.read import Document, Tally, find_files, read_documents
 from scratchlm.corpus.stages import Counts
 from scratchlm.corpus.store import ENDING, n_bytes, read_stored
-from scratchlm.tokenizer.words import SEGMENTERS
+from scratchlm.tokenizer.words import SEGMENTERS, Split
 
 WORDS_ENDING = ".tokenized.txt"
 NO_WORDS = "no words"
@@ -39,8 +39,9 @@ def segment(shard: Path, out: Path, settings: SegmentSettings) -> Counts:
     raises   DataError for what cannot be read; MissingExtraError
     """
     counts, tally = Counts(), Tally()
-    with write_whole(out, text=True) as file:
-        page = _Page(file, settings.segmenter)
+    session = SEGMENTERS[settings.segmenter].session()
+    with write_whole(out, text=True) as file, session as split:
+        page = _Page(file, split)
         in_bytes = 0
         for piece in _read(shard, settings, tally):
             page.write(piece.text)
@@ -74,9 +75,9 @@ def _read(shard: Path, settings: SegmentSettings, tally: Tally) -> Iterator[Docu
 class _Page:
     """Words on their way into a file: a long document comes in pieces, and so may a long line."""
 
-    def __init__(self, file: IO[str], segmenter: SegmenterName) -> None:
+    def __init__(self, file: IO[str], split: Split) -> None:
         self._file = file
-        self._split = SEGMENTERS[segmenter].split
+        self._split = split
         self._in_line = False
         self._n_bytes = 0  # of this document
 

@@ -180,6 +180,7 @@ def claim(out: Path, facts: dict[str, Any]) -> None:
     """
     begun = out / _DONE / "stage.json"
     if (out / MANIFEST).is_file():
+        shutil.rmtree(beside(out, "done"), ignore_errors=True)  # `finish` was killed at its end
         raise ConfigError(f"{out} exists. Name another folder, or give --overwrite.")
     if out.is_dir() and not begun.parent.exists() and (aside := beside(out, "done")).is_dir():
         os.replace(aside, begun.parent)  # `finish` was killed
@@ -194,6 +195,21 @@ def claim(out: Path, facts: dict[str, Any]) -> None:
         raise ConfigError(f"{out} holds something else. Name another folder.")
     begun.parent.mkdir(parents=True, exist_ok=True)
     write_json(begun, facts)
+
+
+def keep_apart(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to write where something is read: to replace the folder would remove its own input.
+
+    raises   ConfigError for an input that is `out`, or lies in it
+    """
+    place = out.resolve()
+    for path in inputs:
+        if path.resolve().is_relative_to(place):
+            where = "is" if path.resolve() == place else "lies in"
+            raise ConfigError(
+                f"{path} {where} the folder to make, {out}, and would be replaced. Name another "
+                "folder with --out."
+            )
 
 
 def finish(out: Path, facts: dict[str, Any]) -> None:

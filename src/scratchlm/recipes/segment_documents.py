@@ -12,7 +12,7 @@ from scratchlm.corpus.encodings import Errors
 from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.read import find_files
 from scratchlm.corpus.segment import WORDS_ENDING, SegmenterName, SegmentSettings, segment
-from scratchlm.corpus.stages import Counts, discard, in_order, run_stage
+from scratchlm.corpus.stages import Counts, discard, in_order, keep_apart, run_stage
 from scratchlm.corpus.store import ENDING
 from scratchlm.tokenizer.words import SEGMENTERS
 
@@ -30,6 +30,9 @@ class SegmentConfig:
     def __post_init__(self) -> None:
         if self.limit < 0:
             raise ConfigError(f"limit = {self.limit} must be at least 0.")
+        for name in ("document_separator", "text_key"):
+            if getattr(self, name) == "":
+                raise ConfigError(f"{name} is empty: leave it out, or name one.")
 
 
 def segment_documents(
@@ -53,16 +56,16 @@ def segment_documents(
     if segmenter not in ("spacy", "rjieba"):
         raise ConfigError(f"segmenter = {segmenter!r} is not one of spacy (English), rjieba.")
     SEGMENTERS[segmenter].split("")  # here a missing library is told before any work is done
-    shards = _shards([paths] if isinstance(paths, Path | str) else paths)
+    given = [paths] if isinstance(paths, Path | str) else paths
+    keep_apart(out, map(Path, given))
+    shards, executor = _shards(given), scale.executor()
     settings = SegmentSettings(
         segmenter, config.limit, config.errors, config.text_key, config.document_separator
     )
     with locked(out, beside(out, "lock")):
         if config.overwrite:
             discard(out)
-        counts = run_stage(
-            "segment", segment, shards, out, settings, scale.executor(), ending=WORDS_ENDING
-        )
+        counts = run_stage("segment", segment, shards, out, settings, executor, ending=WORDS_ENDING)
     said = f"{counted(counts.n_kept, 'document')}, {in_bytes(counts.kept_bytes)}"
     say(f"{out}: {said} in {counted(len(shards), 'file')}.")
     return counts
