@@ -1,5 +1,6 @@
 """The stage `extract`: nothing is lost, and the bytes depend on the documents alone."""
 
+import gzip
 import io
 import json
 import subprocess
@@ -298,8 +299,42 @@ def test_documents_as_a_stream(sources, tmp_path):
         ({"max_mb": 0}, r"extract\.max_mb = 0"),
         ({"limit": -1}, r"extract\.limit = -1"),
         ({"document_separator": ""}, r"extract\.document_separator is empty"),
+        ({"text_key": ""}, r"extract\.text_key is empty"),
     ],
 )
 def test_settings_that_make_no_sense(values, message):
     with pytest.raises(ConfigError, match=message):
         ExtractConfig(**values)
+
+
+def test_a_named_column_that_is_not_there_is_no_document(tmp_path):
+    (tmp_path / "a.csv").write_text("id,review\n1,Good.\n")
+    out = tmp_path / "docs"
+    config = ExtractConfig(text_key="reveiw")
+    assert extract_documents(tmp_path / "a.csv", out, config=config).dropped == {
+        "no column reveiw": 1
+    }
+    assert failures(out)[0]["detail"] == "but id, review"
+    config = ExtractConfig(text_key="review")
+    extract_documents(tmp_path / "a.csv", out, config=config, overwrite=True)
+    assert [one.text for one in documents(out)] == ["Good."]
+
+
+def test_a_page_of_broken_characters_is_none(tmp_path):
+    packed = gzip.compress(page(1))  # of a server that forgot to say so, cut
+    (tmp_path / "a.html").write_bytes(b"<html><body><p>" + packed[10:-9] + b"</p></body></html>")
+    counts = extract_documents(tmp_path / "a.html", tmp_path / "docs")
+    assert counts.dropped == {"unknown encoding": 1}
+    few = page(1).replace(b"all night talked", "all night t\ufffdlked".encode(), 1)
+    (tmp_path / "b.html").write_bytes(few)
+    extract_documents(tmp_path / "b.html", tmp_path / "few")
+    assert [one.meta["n_broken"] for one in documents(tmp_path / "few")] == [1]
+
+
+def test_its_own_output_is_no_source(sources, tmp_path):
+    out = tmp_path / "docs"
+    extract_documents(sources, out)
+    before = content(out)
+    with pytest.raises(ConfigError, match=r"docs is the folder to make"):
+        extract_documents([sources, out], out, overwrite=True)
+    assert content(out) == before

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from scratchlm.base.errors import DataError
 from scratchlm.corpus.pieces import PIECE
-from scratchlm.corpus.read import Tally, find_files, read_documents
+from scratchlm.corpus.read import Readable, Tally, find_files, read_documents
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -227,3 +228,37 @@ def test_reading_needs_little_memory(tmp_path):
     n_chars, grown = map(int, done.stdout.split())
     assert n_chars == 400 * 2700 * 13
     assert grown < 30e6
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match=r"pipe\.txt is neither a file nor a folder"):
+        find_files([tmp_path / "pipe.txt"])
+
+
+def test_no_paths_at_all():
+    with pytest.raises(DataError, match=r"there is nothing to read: name a file or a folder"):
+        find_files([])
+
+
+def test_a_folder_that_is_left_out_whole_is_named(tmp_path):
+    write(tmp_path / "a.txt", "text")
+    with pytest.raises(DataError, match=r"no text in .* outside of .*, the folder to make"):
+        find_files([tmp_path], without=tmp_path)
+
+
+def test_accounts_of_our_stages_are_no_text(tmp_path):
+    for name in ("pages/journal.tsv", "pages/urls.tsv", "mine/journal.tsv", "mine/failed/a.jsonl",
+                 "docs/00000.jsonl.zst", "docs/failed/00000.jsonl", "begun/00000.jsonl.zst",
+                 "begun/failed/00000.jsonl"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, "x")
+    write(tmp_path / "pages" / "fetch.json", "{}")
+    write(tmp_path / "docs" / "counts.json", "{}")
+    (tmp_path / "begun" / ".done").mkdir()
+    found = find_files([tmp_path], Readable(lambda _: "text"))
+    names = {one.path.relative_to(tmp_path).as_posix() for one in found}
+    assert names == {
+        "pages/fetch.json", "mine/journal.tsv", "mine/failed/a.jsonl", "docs/00000.jsonl.zst",
+        "docs/counts.json", "begun/00000.jsonl.zst",
+    }  # fmt: skip

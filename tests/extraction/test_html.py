@@ -77,7 +77,7 @@ def test_a_day_after_the_fetching_is_no_date():
     assert main(page(ENGLISH), day="2019-12-31").meta["date"] == "2019-03-05"
 
 
-@pytest.mark.parametrize("lang", ["", "x", "en us", "<script>", "e" * 40])
+@pytest.mark.parametrize("lang", ["", "x", "en us", "<script>", "e" * 40, "UTF-8"])
 def test_a_language_that_makes_no_sense_is_left_out(lang):
     assert "language" not in main(page(ENGLISH, lang=lang)).meta
 

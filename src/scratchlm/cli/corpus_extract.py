@@ -17,8 +17,9 @@ class Extract(Command):
     PATH are files, folders, or what corpus fetch made: WARC, html, pdf, docx, epub, txt, md, code,
     jsonl, parquet, csv, tsv, each also with .gz .bz2 .xz .zst, and zip and tar of these, such as
     OpenWebText's *_data.xz. A table with a column named like --text-key is a document a row, any
-    other one document. Web pages and files that take more time or memory than they may, and all
-    that is broken, are counted in counts.json and listed in failed/, and the run goes on.
+    other one document, unless you gave a --text-key: then it is left out. Web pages and files that
+    take more time or memory than they may, and all that is broken, are counted in counts.json and
+    listed in failed/, and the run goes on.
 
     Examples:
       scratchlm corpus extract pages/ my_folder/ --out docs

@@ -20,7 +20,7 @@ from scratchlm.base.errors import ConfigError
 from scratchlm.base.files import write_whole
 from scratchlm.corpus.contents import Item, Part, Raw, contents
 from scratchlm.corpus.read import Document
-from scratchlm.corpus.records import Failure, Reading
+from scratchlm.corpus.records import Failure, Origin, Reading
 from scratchlm.corpus.shards import find_sources, read_plan
 from scratchlm.corpus.stages import Counts
 from scratchlm.corpus.store import ENDING, n_bytes, write_documents
@@ -52,8 +52,9 @@ class ExtractConfig:
             value = getattr(self, name)
             if not least <= value < float("inf"):
                 raise ConfigError(f"extract.{name} = {value} must be at least {least}.")
-        if self.document_separator == "":
-            raise ConfigError("extract.document_separator is empty: leave it out, or name one.")
+        for name in ("document_separator", "text_key"):
+            if getattr(self, name) == "":
+                raise ConfigError(f"extract.{name} is empty: leave it out, or name one.")
 
     @property
     def limits(self) -> Limits:
@@ -121,7 +122,8 @@ def taken_apart(
             if verdicts:
                 verdicts.add(failure)
         return failure
-    return Document(raw.id, found.text, raw.source, {**found.meta, **raw.meta})
+    meta = {**found.meta, **raw.meta}
+    return Origin(raw.id, raw.source).document(found.text, meta, len(raw.body))
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -20,14 +19,13 @@ from scratchlm.base.errors import DataError, MissingExtraError
 from scratchlm.base.log import say, warn
 from scratchlm.base.progress import counted
 from scratchlm.base.zstd import read_lines
+from scratchlm.corpus.accounts import DOCUMENTS, is_account, text_per_byte
 from scratchlm.corpus.encodings import NAMES, Errors, decode, detect
 from scratchlm.corpus.pieces import cut_pieces, split_documents
 from scratchlm.extraction.kinds import KINDS, Kind
 
 _PLAIN = (".txt", ".text", ".md", ".markdown", ".jsonl", ".ndjson", ".parquet")
 _COMPRESSED = ".gz"  # of text and JSON lines
-_DOCUMENTS = ".jsonl.zst"  # what the stages of the corpus write
-_PACKED = 3.0  # times smaller than their text these are, where nobody has counted
 _LINK = "symbolic link"  # among the reasons to pass over
 _MAX_LINE = 1 << 28  # characters of one JSON line, so that a wrong file cannot fill the memory
 _PARQUET_ROWS = 256  # rows of one batch
@@ -91,7 +89,7 @@ class Tally:
 
 def _plain_kind(path: Path) -> Kind | None:
     name = path.name.lower()
-    if name.endswith(_DOCUMENTS):
+    if name.endswith(DOCUMENTS):
         return "jsonl"
     ending = Path(name.removesuffix(_COMPRESSED)).suffix
     kind = KINDS[ending] if ending in _PLAIN else None
@@ -109,7 +107,7 @@ class Readable:
 
     kind_of: Callable[[Path], Kind | None] = _plain_kind
     endings: str = (
-        f"{' '.join(_PLAIN)} (the text kinds and JSON lines also with {_COMPRESSED}), {_DOCUMENTS}"
+        f"{' '.join(_PLAIN)} (the text kinds and JSON lines also with {_COMPRESSED}), {DOCUMENTS}"
     )
     cure: str = "If it is plain text, rename it to end in .txt."
 
@@ -129,8 +127,11 @@ def find_files(
     raises    DataError for a path that does not exist, for a file of another kind that was named
               itself, and when there is nothing to read
     """
+    if not paths:
+        raise DataError("there is nothing to read: name a file or a folder.")
     found: dict[Path, SourceFile] = {}
     passed: Counter[str] = Counter()
+    n_without = 0
     for path in map(Path, paths):
         if not path.exists():
             raise DataError(f"{path} does not exist.")
@@ -139,6 +140,8 @@ def find_files(
             place = file.path.resolve()
             if without is None or not place.is_relative_to(without.resolve()):
                 found.setdefault(place, file)
+            else:
+                n_without += 1
     if passed:
         counts = (
             counted(n, what) if what == _LINK else f"{n:,} {what}"
@@ -146,14 +149,17 @@ def find_files(
         )
         say(f"Passed over: {', '.join(counts)}.")
     if not found:
+        others = f" outside of {without}, the folder to make" if n_without else ""
         raise DataError(
-            f"there is no text in {', '.join(map(str, paths)) or 'an empty list of paths'}: "
-            f"no file ends in one of {readable.endings}."
+            f"there is no text in {', '.join(map(str, paths))}{others}: no file ends in one of "
+            f"{readable.endings}."
         )
     return sorted(found.values(), key=lambda file: file.name)
 
 
 def _named(path: Path, readable: Readable) -> SourceFile:
+    if not path.is_file():  # a pipe would be waited for without end
+        raise DataError(f"{path} is neither a file nor a folder. Write what it gives into a file.")
     kind = readable.kind_of(path)
     if kind is None:
         raise DataError(
@@ -172,6 +178,8 @@ def _files_below(folder: Path, readable: Readable, passed: Counter[str]) -> Iter
                 passed[_LINK] += 1
         elif hidden:
             passed["hidden"] += 1
+        elif is_account(path):
+            continue
         elif (kind := readable.kind_of(path)) is None:
             passed[path.suffix.lower() or "without an ending"] += 1
         else:
@@ -182,19 +190,8 @@ def _files_below(folder: Path, readable: Readable, passed: Counter[str]) -> Iter
 def _size_of(path: Path) -> int:
     """The bytes of a file; of documents of ours, about those of their text."""
     size = path.stat().st_size
-    is_ours = path.name.lower().endswith(_DOCUMENTS)
-    return int(size * _text_per_byte(path.parent)) if is_ours else size
-
-
-@lru_cache(maxsize=64)
-def _text_per_byte(folder: Path) -> float:
-    """Of a folder of documents, by what the stage that made it has counted."""
-    packed = sum(path.stat().st_size for path in folder.glob(f"*{_DOCUMENTS}"))
-    try:
-        n_bytes = json.loads((folder / "counts.json").read_text(encoding="utf-8"))["kept_bytes"]
-        return float(n_bytes) / packed
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return _PACKED
+    is_ours = path.name.lower().endswith(DOCUMENTS)
+    return int(size * text_per_byte(path.parent)) if is_ours else size
 
 
 def read_documents(
@@ -290,7 +287,7 @@ def _json_records(
 
 
 def _lines(file: SourceFile, errors: Errors, tally: Tally) -> Iterator[str]:
-    if file.path.name.lower().endswith(_DOCUMENTS):
+    if file.path.name.lower().endswith(DOCUMENTS):
         yield from (line.decode("utf-8", "replace") for line in read_lines(file.path))
         return
     held = ""

@@ -27,6 +27,7 @@ _SAMPLE = 1 << 20  # bytes of a text that tell its encoding
 _READ = 1 << 16
 _MOST_BROKEN = 0.01  # of the characters: a text with more U+FFFD is in no encoding that we know
 _DETAIL = 200  # characters
+_TEXT_KEY = "text"
 _MOST_DEEP = 100  # levels of a JSON object: Python writes about 1,000
 
 
@@ -41,7 +42,7 @@ class Reading:
     """
 
     most: int
-    text_key: str = "text"
+    text_key: str = _TEXT_KEY
     document_separator: str | None = None
 
 
@@ -237,11 +238,14 @@ def table_documents(
 ) -> Iterator[Document | Failure]:
     """The rows of a table that has a column of text; any other table as one text.
 
-    raises   Unreadable "binary", "unknown encoding" or "broken table"
+    raises   Unreadable "binary", "unknown encoding" or "broken table"; "no column NAME" where the
+             user has named one
     """
     lines = _text_lines(_decoded(stream, origin.source), reading.most)
     ending = ".tsv" if ".tsv" in Path(origin.name.lower()).suffixes else ".csv"
     table = open_table(lines, ending, reading.text_key, reading.most)
+    if table.at is None and reading.text_key != _TEXT_KEY:
+        raise Unreadable(f"no column {reading.text_key}", f"but {', '.join(table.columns)}")
     if table.at is None:
         rows = ((f"{table.document(row)[0]}\n", False) for row in table.rows)
         one = Reading(reading.most)  # no separators in here

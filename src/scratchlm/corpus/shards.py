@@ -33,7 +33,8 @@ def _kind_of(path: Path) -> Kind | None:
         return None
 
 
-_READABLE = Readable(_kind_of, f"{' '.join(KINDS)} (most also with {' '.join(PACKINGS)})")
+_SHOWN = " ".join(ending for ending, kind in KINDS.items() if kind != "code")  # those are 80
+_READABLE = Readable(_kind_of, f"{_SHOWN}, or of code (most also with {' '.join(PACKINGS)})")
 
 
 def find_sources(paths: Sequence[Path | str], *, without: Path | None = None) -> list[SourceFile]:

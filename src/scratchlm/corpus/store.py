@@ -14,9 +14,10 @@ from typing import Any
 from scratchlm.base.errors import DataError
 from scratchlm.base.files import write_whole
 from scratchlm.base.zstd import read_lines, zstandard
+from scratchlm.corpus.accounts import DOCUMENTS
 from scratchlm.corpus.read import Document
 
-ENDING = ".jsonl.zst"
+ENDING = DOCUMENTS
 _LEVEL = 3  # of zstd: 9 is a tenth smaller and four times slower
 
 

@@ -18,7 +18,8 @@ Mode = Literal["main", "quick"]
 
 _LAST_DAY = "2100-01-01"  # of a page whose day is not known: never today, or bytes would change
 _TOO_DEEP = 114  # XML_ERR_RESOURCE_LIMIT of libxml2, which ends a page there
-_LANGUAGE = re.compile("[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,3}")  # BCP 47, roughly
+# BCP 47, roughly; UTF-8, which some pages name, is none
+_LANGUAGE = re.compile("[A-Za-z]{2,3}([-_]([A-Za-z]|[A-Za-z0-9]{2,8})){0,3}")
 _BLANK = re.compile(r"\n\s*\n")
 
 

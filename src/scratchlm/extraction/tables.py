@@ -18,7 +18,7 @@ _DELIMITERS = ",;\t|"
 class Table:
     """A table that is read as a stream.
 
-    columns   their names, where `at` is not None
+    columns   their names; where `at` is None, what the first line holds
     at        the column of text; None: each row is a line
     rows      without the one that names the columns; going through them raises Unreadable
               "broken table"
@@ -54,7 +54,7 @@ def open_table(lines: Iterable[str], ending: str, text_key: str, most: int) -> T
     keys = [name.strip().lower() for name in names]
     if text_key.lower() in keys:
         return Table(names, keys.index(text_key.lower()), rows)
-    return Table([], None, chain([names], rows) if names else rows)
+    return Table(names, None, chain([names], rows) if names else rows)
 
 
 def _rows(reader: Iterator[list[str]]) -> Iterator[list[str]]:

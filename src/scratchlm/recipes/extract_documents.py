@@ -15,7 +15,15 @@ from scratchlm.corpus.contents import Part
 from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.extract import FAILED, OLDER, ExtractConfig, ExtractSettings, extract_shard
 from scratchlm.corpus.shards import find_sources, fingerprint, plan_shards, write_plan
-from scratchlm.corpus.stages import Counts, claim, discard, run_stage, stage_facts, stage_of
+from scratchlm.corpus.stages import (
+    Counts,
+    claim,
+    discard,
+    keep_apart,
+    run_stage,
+    stage_facts,
+    stage_of,
+)
 from scratchlm.corpus.verdicts import write_verdicts
 from scratchlm.extraction.libraries import versions
 
@@ -40,7 +48,10 @@ def extract_documents(
     raises      ConfigError, DataError
     """
     config, scale, out = config or ExtractConfig(), scale or Scale(), Path(out)
-    files = find_sources(bundled.resolve_all(paths), without=out)
+    given = bundled.resolve_all(paths)
+    keep_apart(out, map(Path, given))
+    files = find_sources(given, without=out)
+    executor = scale.executor()
     settings = ExtractSettings(config, fingerprint(files), versions())
     work = beside(out, "work")
     with locked(out, beside(out, "lock")):
@@ -58,7 +69,7 @@ def extract_documents(
             plan,
             out,
             settings,
-            scale.executor(),
+            executor,
             last=partial(_tidy, out),
         )
         shutil.rmtree(work)
