@@ -15,6 +15,7 @@ import pytest
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import beside, read_json
 from scratchlm.cleaning.recipe import recipe_names
+from scratchlm.corpus.evaluation_texts import evaluation_texts
 from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.read import Document
 from scratchlm.corpus.stages import Counts, counts_of, in_order
@@ -141,6 +142,10 @@ def test_the_report_adds_up(cleaned):
     assert stages["quality"]["dropped"] == {"Gopher: too few words": 1}
     assert stages["exact duplicates"]["dropped"] == {"duplicate: equal": 6}
     assert report["stages"][-1]["n_bytes"] == counts.kept_bytes
+    sizes = [counts.in_bytes, *(stage["n_bytes"] for stage in report["stages"])]
+    cut = {one["name"]: sizes[i] - sizes[i + 1] for i, one in enumerate(report["stages"])}
+    assert cut["boilerplate"] == 30 * (len(FOOTER) + 1)
+    assert -30 < cut["personal data"] < 30  # one address is another word now, and no more
     assert {lang: one["n"] for lang, one in report["languages"].items()} == {"zh": 40, "en": 21}
     assert sum(map(sum, report["lengths"].values())) == counts.n_kept
     assert report["sources"][0]["name"] == "news.example.com"
@@ -226,8 +231,11 @@ def test_every_recipe_runs(folder, tmp_path, recipe):
 
 
 def test_what_is_wrong_is_named(folder, tmp_path):
-    with pytest.raises(DataError, match=r"holds no \.jsonl\.zst files: scratchlm corpus extract m"):
+    with pytest.raises(DataError, match=r"nowhere does not exist: one of \.jsonl\.zst files"):
         clean_documents(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no \.jsonl\.zst files: scratchlm corpus extract m"):
+        clean_documents(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(ConfigError, match=r"lang = 'English' must name languages by ISO 639-1"):
         clean_documents(folder, tmp_path / "out", config=CleanConfig(lang="English"))
     evaluation = (tmp_path / "exam.jsonl",)
@@ -246,3 +254,60 @@ def test_counts_of_two_passes_add_up():
     both = first.then(second)
     assert (both.n_in, both.n_kept, both.in_bytes, both.kept_bytes) == (2, 0, 15, 0)
     assert both.dropped == {"a": 1, "b": 1}
+
+
+def test_its_own_input_is_not_replaced(cleaned):
+    """`--out` of the same name with --overwrite once removed the documents before it read them."""
+    before = content(cleaned)
+    with pytest.raises(ConfigError, match=r"clean is the folder to make, .* would be replaced"):
+        clean_documents(cleaned, cleaned, config=CleanConfig(overwrite=True))
+    assert content(cleaned) == before
+
+
+def test_languages_that_nobody_can_tell_are_refused(folder, tmp_path):
+    told = "the language qq, xx is none that can be told.*Known are .* en .* zh .*, and und"
+    with pytest.raises(ConfigError, match=told):
+        clean_documents(folder, tmp_path / "out", config=CleanConfig(lang="xx,en,qq"))
+    (tmp_path / "mine.toml").write_text('languages = ["english"]\n')
+    mine = CleanConfig(recipe=str(tmp_path / "mine.toml"))
+    with pytest.raises(ConfigError, match="the language english is none"):
+        clean_documents(folder, tmp_path / "out", config=mine)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"q": "one"}\n{broken\n', r"a\.jsonl, line 2, cannot be read as an eval"),
+        ("a.json", b"[1, 2", r"a\.json cannot be read as an evaluation set \(Expecting"),
+        ("a.txt", b"\n \n", r"a\.txt holds no text: nothing could be found to overlap"),
+        ("a.csv", b"", r"a\.csv holds no text"),
+        ("a.txt", bytes(range(256)) * 9, r"a\.txt holds NUL bytes"),
+        ("a.pdf", b"x", r"a\.pdf: an evaluation set must end in one of \.jsonl"),
+    ],
+)
+def test_evaluation_sets_are_read_before_the_work(folder, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        clean_documents(folder, tmp_path / "out", config=CleanConfig(evaluation=(tmp_path / name,)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_evaluation_set_in_a_chinese_encoding(tmp_path):
+    text = "春天的河水慢慢地流过城市，老师和孩子们在山路上看见了月亮，大家都很喜欢这个故事。"
+    (tmp_path / "exam.txt").write_bytes((text + "\n").encode("gb18030") * 2)
+    assert list(evaluation_texts(tmp_path / "exam.txt")) == [text, text]
+
+
+def test_an_overlap_is_told(folder, evaluation, tmp_path, caplog):
+    with pytest.raises(ConfigError, match=r"on_overlap = 'report' needs evaluation sets"):
+        CleanConfig(on_overlap="report")
+    with caplog.at_level("INFO"):
+        clean_documents(folder, tmp_path / "out", config=config(evaluation, on_overlap="report"))
+    assert "1 document with text of animals.jsonl stay: see" in caplog.text
+    assert "exam" in texts(tmp_path / "out")
+
+
+def test_nothing_left_is_a_warning(folder, tmp_path, caplog):
+    clean_documents(folder, tmp_path / "out", config=CleanConfig(recipe="books", lang="ko"))
+    assert "nothing is left: " in caplog.text

@@ -39,6 +39,11 @@ def language(text: str) -> str:
     return str(code)
 
 
+def languages() -> list[str]:
+    """The codes that `language` can give, UNKNOWN apart; raises MissingExtraError."""
+    return sorted({"ja", "ko", "zh", *map(str, _identifier().nb_classes)})
+
+
 @lru_cache(maxsize=1)
 def _identifier() -> Any:
     try:

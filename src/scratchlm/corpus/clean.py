@@ -70,6 +70,7 @@ class Facts:
     boilerplate: dict[str, int] = field(default_factory=dict)  # pages of "site, line end, line"
     overlap: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     n_overlaps: Counter[str] = field(default_factory=Counter)  # documents with one, by set
+    cut: Counter[str] = field(default_factory=Counter)  # bytes of documents that stay, by step
     excerpts: dict[str, dict[str, str]] = field(default_factory=dict)  # by number in the shard
 
     def keep(self, document: Document, lang: str) -> None:
@@ -86,7 +87,7 @@ class Facts:
 def judge_shard(shard: Path, out: Path, settings: CleanSettings) -> Counts:
     """The first pass: one form, languages, rules of quality."""
     recipe, counts, samples = settings.recipe, Counts(), Samples()
-    sources: Counter[str] = Counter()
+    sources, cut = Counter[str](), Counter[str]()
     keys = []
     with write_documents(out) as write:
         for document in read_stored(shard):
@@ -106,13 +107,16 @@ def judge_shard(shard: Path, out: Path, settings: CleanSettings) -> Counts:
                 continue
             meta = {**document.meta, "language": lang}
             write(replace(document, text=judged.text, meta=meta))
-            counts.keep(size, n_bytes(judged.text))
+            normal, left = n_bytes(text), n_bytes(judged.text)
+            counts.keep(size, left)
+            cut["normalise"] += size - normal
+            cut["quality"] += normal - left
             if recipe.boilerplate:
                 keys.append(page_keys(site_of(document), judged.text))
     if recipe.boilerplate:
         write_lines(keys, facts_path(out, "lines"))
     facts = {"n_kept": counts.n_kept, "sources": dict(sources), "rules": samples.as_json()}
-    write_json(facts_path(out, "json"), facts)
+    write_json(facts_path(out, "json"), {**facts, "cut": dict(cut)})
     return counts
 
 
@@ -156,9 +160,12 @@ def finish_shard(shard: Path, out: Path, settings: CleanSettings) -> Counts:
             if reason:
                 counts.drop(reason, size)
                 continue
+            left = n_bytes(text)
+            facts.cut["boilerplate"] += size - left
             if settings.recipe.mask_personal_data:
                 text, found = mask(text)
                 facts.personal.update(found)
+                facts.cut["personal data"] += left - n_bytes(text)
             document = replace(document, text=text)
             write(document)
             counts.keep(size, n_bytes(text))

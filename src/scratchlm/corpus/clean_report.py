@@ -33,8 +33,14 @@ def stage_of(reason: str) -> str:
     return _STAGE_OF.get(reason) or (first if first in ("language", "overlap") else "quality")
 
 
-def stages(counts: Counts, before: Sequence[tuple[str, Counts]]) -> list[dict[str, Any]]:
-    """Each step with what came in, stayed and went; `before`: the stages that came first."""
+def stages(
+    counts: Counts, before: Sequence[tuple[str, Counts]], cut: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Each step with what came in, stayed and went.
+
+    before   the stages that came first
+    cut      by step: bytes that it took out of documents that stay
+    """
     rows = [
         {"name": name, "n_in": one.n_in, "n_kept": one.n_kept, "n_bytes": one.kept_bytes,
          "dropped": one.as_json()["dropped"]}
@@ -45,10 +51,9 @@ def stages(counts: Counts, before: Sequence[tuple[str, Counts]]) -> list[dict[st
         dropped = counts.as_json()["dropped"]
         reasons = {why: n for why, n in dropped.items() if stage_of(why) == name}
         n_in, left = left, left - sum(reasons.values())
-        size -= sum(counts.dropped_bytes[why] for why in reasons)
+        size -= sum(counts.dropped_bytes[why] for why in reasons) + cut.get(name, 0)
         row = {"name": name, "n_in": n_in, "n_kept": left, "dropped": reasons, "n_bytes": size}
         rows.append(row)
-    rows[-1]["n_bytes"] = counts.kept_bytes  # what was cut from texts that stayed is seen here
     return rows
 
 
@@ -76,7 +81,7 @@ def report(
         "format": FORMAT,
         "version": VERSION,
         "recipe": recipe,
-        "stages": stages(counts, before),
+        "stages": stages(counts, before, _added([*judged, *finished], "cut")),
         "languages": languages,
         "lengths": _lengths(finished),
         "sources": _sources(sources, finished),

@@ -13,11 +13,12 @@ import numpy as np
 
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import beside, locked, make_parent, read_json, write_json, write_whole
-from scratchlm.base.log import say
+from scratchlm.base.log import say, warn
 from scratchlm.base.progress import Progress, counted, in_bytes
 from scratchlm.cleaning.boilerplate import merge_lines
+from scratchlm.cleaning.language import UNKNOWN, languages
 from scratchlm.cleaning.near_duplicates import Clusters, find_clusters
-from scratchlm.cleaning.recipe import CleanRecipe, load_recipe
+from scratchlm.cleaning.recipe import load_recipe
 from scratchlm.corpus.clean import (
     CleanSettings,
     OverlapAction,
@@ -28,8 +29,10 @@ from scratchlm.corpus.clean import (
     survey_shard,
 )
 from scratchlm.corpus.clean_report import cluster_examples, report
+from scratchlm.corpus.evaluation_texts import check_evaluation
 from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.stages import (
+    COUNTS,
     Counts,
     Executor,
     Work,
@@ -37,6 +40,7 @@ from scratchlm.corpus.stages import (
     counts_of,
     discard,
     in_order,
+    keep_apart,
     run_stage,
     stage_facts,
     stage_of,
@@ -62,6 +66,8 @@ class CleanConfig:
     def __post_init__(self) -> None:
         if self.limit < 0:
             raise ConfigError(f"limit = {self.limit} must be at least 0.")
+        if self.on_overlap == "report" and not self.evaluation:
+            raise ConfigError("on_overlap = 'report' needs evaluation sets: name some.")
 
 
 def clean_documents(
@@ -80,15 +86,13 @@ def clean_documents(
     """
     config, scale = config or CleanConfig(), scale or Scale()
     folder, out = Path(folder), Path(out)
+    keep_apart(out, [folder, *config.evaluation])
     recipe = load_recipe(config.recipe)
     if config.lang:
-        recipe = _with_languages(recipe, config.lang)
-    for path in config.evaluation:
-        if not path.is_file():
-            raise DataError(f"{path} does not exist, or is not a file.")
-    shards = in_order(folder.iterdir()) if folder.is_dir() else []
-    if not shards:
-        raise DataError(f"{folder} holds no {ENDING} files: scratchlm corpus extract makes them.")
+        recipe = replace(recipe, languages=_codes(config.lang))
+    _check_known(recipe.languages)
+    check_evaluation(config.evaluation)
+    shards, executor = _shards(folder), scale.executor()
     settings = CleanSettings(
         recipe, tuple(config.evaluation), config.on_overlap, config.limit, _made_of(shards)
     )
@@ -97,12 +101,35 @@ def clean_documents(
         if config.overwrite:
             discard(out)
             shutil.rmtree(work, ignore_errors=True)
-        cleaning = _Cleaning(folder, out, work, settings, config, scale.executor())
+        cleaning = _Cleaning(folder, out, work, settings, config, executor)
         counts = cleaning.run(shards)
         shutil.rmtree(work)
     kept = f"{counts.n_kept:,} of {counted(counts.n_in, 'document')}"
     say(f"kept {kept}, {in_bytes(counts.kept_bytes)} of {in_bytes(counts.in_bytes)}: {out}")
+    if not counts.n_kept:
+        warn(f"nothing is left: {out / COUNTS} says why. Another --recipe keeps more.")
+    _tell_overlaps(out, config)
     return counts
+
+
+def _tell_overlaps(out: Path, config: CleanConfig) -> None:
+    found = read_json(out / REPORT)["overlap"] if config.evaluation else []
+    told = "stay" if config.on_overlap == "report" else "were dropped"
+    for one in found:
+        n = counted(one["n_documents"], "document")
+        say(f"{n} with text of {one['benchmark']} {told}: see {out / REPORT}.")
+
+
+def _shards(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        fault = "is a file, and a folder is wanted" if folder.exists() else "does not exist"
+        raise DataError(
+            f"{folder} {fault}: one of {ENDING} files, as scratchlm corpus extract makes them."
+        )
+    shards = in_order(folder.iterdir())
+    if not shards:
+        raise DataError(f"{folder} holds no {ENDING} files: scratchlm corpus extract makes them.")
+    return shards
 
 
 def _made_of(shards: Sequence[Path]) -> str:
@@ -111,12 +138,20 @@ def _made_of(shards: Sequence[Path]) -> str:
     return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
-def _with_languages(recipe: CleanRecipe, lang: str) -> CleanRecipe:
+def _codes(lang: str) -> tuple[str, ...]:
     codes = tuple(code.strip() for code in lang.split(","))
     for code in codes:
         if not re.fullmatch("[a-z]{2,3}", code):
             raise ConfigError(f"lang = {lang!r} must name languages by ISO 639-1, such as en,zh.")
-    return replace(recipe, languages=codes)
+    return codes
+
+
+def _check_known(codes: Sequence[str]) -> None:
+    if codes and (strange := set(codes) - {UNKNOWN, *(known := languages())}):
+        raise ConfigError(
+            f"the language {', '.join(sorted(strange))} is none that can be told: every document "
+            f"would go. Known are {' '.join(known)}, and {UNKNOWN} for those that cannot be told."
+        )
 
 
 @dataclass(frozen=True)
@@ -141,7 +176,7 @@ class _Cleaning:
         if recipe.boilerplate:
             lines = [facts_path(shard, "lines") for shard in judged]
             merge_lines(lines, self.work / "lines.npy", recipe.boilerplate.table_mb)
-        clusters = self._survey(judged)
+        clusters = self._survey(judged, counts.n_kept)
 
         def last(finished: Counts) -> Counts:
             whole = counts.then(finished)
@@ -169,7 +204,7 @@ class _Cleaning:
                     write(document)
         return path
 
-    def _survey(self, judged: Sequence[Path]) -> Clusters | None:
+    def _survey(self, judged: Sequence[Path], n_documents: int) -> Clusters | None:
         """Which documents say the same, and what evaluation sets share with everybody."""
         duplicates, evaluation = self.settings.recipe.duplicates, self.settings.evaluation
         if not duplicates and not evaluation:
@@ -182,10 +217,13 @@ class _Cleaning:
                 np.save(file, common_runs(evaluation, counted))
         if not duplicates:
             return None
-        with Progress("compare", unit="documents") as shown:
-            clusters = find_clusters(
-                surveyed, self.work, duplicates, lambda name, n, of: shown.update(n, of, note=name)
-            )
+        with Progress("compare", n_documents, unit="documents") as shown:
+
+            def tell(step: str, n: int, of: int) -> None:  # each step goes through all of them
+                shown.update(n_documents * n // max(1, of), note=step)
+
+            clusters = find_clusters(surveyed, self.work, duplicates, tell)
+            shown.update(n_documents)
         self._write_fates(judged, clusters)
         return clusters
 
