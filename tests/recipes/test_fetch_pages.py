@@ -16,6 +16,7 @@ import pytest
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import beside, locked, read_manifest
 from scratchlm.cli import main
+from scratchlm.corpus.shards import find_sources
 from scratchlm.recipes.fetch_pages import fetch_pages
 from scratchlm.web import journal
 from scratchlm.web.fetch_config import FetchConfig
@@ -132,14 +133,6 @@ def test_a_limit_takes_so_many_lines(urls, tmp_path):
     assert (counts.n_in, counts.n_kept) == (2, 2)
 
 
-def test_lists_without_any_address(tmp_path):
-    path = tmp_path / "empty.txt"
-    path.write_text("# nothing\n\nwords\n", encoding="utf-8")
-    counts = fetch_pages(path, tmp_path / "pages", config=QUICK)
-    assert (counts.n_in, counts.n_kept, counts.dropped) == (1, 0, {"no address": 1})
-    assert not list((tmp_path / "pages").glob("*.warc.gz"))
-
-
 def test_a_full_disk_is_said_and_mended(urls, tmp_path, monkeypatch):
     write = journal.response_record
 
@@ -181,3 +174,22 @@ def test_the_verb_prints_the_folder(urls, tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path / 'pages'}\n"
     assert main.main([*words, "--allow-loopback", "--per-host", "often"]) == 2
     assert "error: fetch.per_host = 'often' is no rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n\nwords\n", "It was dark.\nNobody came.\n"])
+def test_a_list_without_any_address_is_an_error(tmp_path, text):
+    (tmp_path / "book.txt").write_text(text)
+    with pytest.raises(DataError, match=r"no line of .*book\.txt is an address\. A \.txt list has"):
+        fetch_pages(tmp_path / "book.txt", tmp_path / "pages", config=QUICK)
+    assert not (tmp_path / "pages").exists()
+
+
+def test_no_lists(tmp_path):
+    with pytest.raises(DataError, match=r"there is nothing to fetch: name a list of addresses"):
+        fetch_pages([], tmp_path / "pages", config=QUICK)
+
+
+def test_the_journal_is_not_learned_from(urls, tmp_path):
+    """What `extract` makes of the folder are its pages, and nothing that we wrote ourselves."""
+    fetch_pages(urls, tmp_path / "pages", config=QUICK)
+    assert [one.kind for one in find_sources([tmp_path / "pages"])] == ["warc"]

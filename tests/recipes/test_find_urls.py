@@ -87,3 +87,37 @@ def test_what_is_wrong_is_named(dumps, tmp_path):
     with pytest.raises(DataError, match=r"dumps holds no seen\.npy: name a folder that corpus url"):
         find_urls(dumps, out, config=UrlsConfig(known=dumps))
     assert not out.exists()
+
+
+def test_earlier_lists_are_not_replaced(dumps, tmp_path):
+    find_urls(dumps, tmp_path / "urls")
+    before = sorted(path.name for path in (tmp_path / "urls").iterdir())
+    again = UrlsConfig(known=tmp_path / "urls", overwrite=True)
+    with pytest.raises(ConfigError, match=r"urls is the folder to make"):
+        find_urls(dumps, tmp_path / "urls", config=again)
+    assert sorted(path.name for path in (tmp_path / "urls").iterdir()) == before
+
+
+@pytest.mark.parametrize("host", ["http://a.org/", "a.org/path", "", "a b", ".org"])
+def test_a_blocked_host_must_be_one(host):
+    with pytest.raises(ConfigError, match=r"blocked_hosts: '.*' is no host. Write it like exa"):
+        UrlsConfig(blocked_hosts=(host,)).rules()
+
+
+def test_blocked_hosts_as_addresses_have_them():
+    rules = UrlsConfig(blocked_hosts=("www.Example.org", "中文.com")).rules()
+    assert rules.blocked_hosts == ("example.org", "xn--fiq228c.com")
+
+
+def test_an_endless_address_is_left_out(tmp_path):
+    record = {"id": "a", "url": "http://a.org/" + "x" * 9000, "score": 5}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n")
+    assert find_urls(tmp_path / "a.jsonl", tmp_path / "urls").dropped == {"too long": 1}
+
+
+def test_a_file_of_something_else_is_told(tmp_path, caplog):
+    (tmp_path / "book.txt").write_text("It was a dark night.\n" * 3)
+    find_urls(tmp_path / "book.txt", tmp_path / "urls")
+    assert "no address was found (3 unreadable)" in caplog.text
+    with pytest.raises(DataError, match=r"there is nothing to read: name a dump"):
+        find_urls([], tmp_path / "none")

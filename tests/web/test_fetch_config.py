@@ -36,6 +36,8 @@ def test_what_is_no_rate(rate):
         ("user_agent", "a\r\nX-Evil: 1", r"fetch\.user_agent = .* must be one line of ASCII\."),
         ("contact", "\u4f60", r"fetch\.contact = .* must be one line of ASCII\."),
         ("user_agent", "/1.0", r"fetch\.user_agent = '/1\.0' must begin with a name that the"),
+        ("types", (), r"fetch\.types is empty: no page would be kept"),
+        ("types", ("text/html", "html"), r"fetch\.types: 'html' is no content type"),
         ("user_agent", " bot", r"fetch\.user_agent = ' bot' must begin with a name"),
     ],
 )

@@ -34,7 +34,7 @@ from scratchlm.base.files import (
 )
 from scratchlm.base.log import say
 from scratchlm.base.progress import Progress, counted, in_bytes
-from scratchlm.corpus.stages import COUNTS, Counts
+from scratchlm.corpus.stages import COUNTS, Counts, keep_apart
 from scratchlm.web import url_lists
 from scratchlm.web.fetch import Fetcher
 from scratchlm.web.fetch_config import FetchConfig
@@ -63,6 +63,7 @@ def fetch_pages(
     """
     config, out = config or FetchConfig(), Path(out)
     lists = find_lists([paths] if isinstance(paths, Path | str) else paths)
+    keep_apart(out, lists)
     make_parent(out)
     with locked(out, beside(out, "lock")):
         if config.overwrite and (out / BEGUN).is_file():
@@ -166,6 +167,12 @@ def _begin(lists: Sequence[Path], out: Path, facts: dict[str, Any]) -> Counter[s
     n_bytes = sum(path.stat().st_size for path in lists)
     with UrlSet(out / _SEEN) as seen, Progress("reading lists", n_bytes) as shown:
         read = write_list(lists, out / url_lists.NAME, seen, facts["limit"], shown.advance)
+    if read["in"] == read["no address"]:  # the commonest of faults: another kind of file
+        shutil.rmtree(out)
+        raise DataError(
+            f"no line of {', '.join(map(str, lists))} is an address. A .txt list has one a line, "
+            "such as https://example.org/page; a .jsonl list has it under the key url."
+        )
     write_json(state, {**facts, "read": read})
     return read
 

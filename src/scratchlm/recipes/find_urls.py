@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import beside, locked, write_json, write_whole
-from scratchlm.base.log import say
+from scratchlm.base.log import say, warn
 from scratchlm.base.progress import Progress, counted
 from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.stages import (
@@ -19,13 +19,14 @@ from scratchlm.corpus.stages import (
     counts_of,
     discard,
     finish,
+    keep_apart,
     run_stage,
     stage_facts,
     stage_of,
 )
 from scratchlm.web.dumps import ENDINGS, Reading
 from scratchlm.web.url_set import UrlSet
-from scratchlm.web.urls import Found, Rules, candidates, unseen
+from scratchlm.web.urls import Found, Rules, candidates, canonical, unseen
 
 SEEN = "seen.npy"
 _ENDING = ".jsonl"
@@ -51,8 +52,16 @@ class UrlsConfig:
 
     def rules(self) -> Rules:
         """As the web package knows them; raises ConfigError."""
-        hosts = tuple(host.lower() for host in self.blocked_hosts)
+        hosts = tuple(map(_host, self.blocked_hosts))
         return Rules(self.min_score, _years(self.years), self.allow_nsfw, hosts)
+
+
+def _host(text: str) -> str:
+    """A host as it stands in canonical addresses."""
+    host = (canonical(f"https://{text}/") or "").removeprefix("https://").removesuffix("/")
+    if not host or set(host) & set("/:?"):
+        raise ConfigError(f"blocked_hosts: {text!r} is no host. Write it like example.org.")
+    return host
 
 
 def _years(text: str) -> tuple[int, int] | None:
@@ -91,7 +100,9 @@ def find_urls(
     raises   ConfigError, DataError
     """
     config, scale, out = config or UrlsConfig(), scale or Scale(), Path(out)
-    dumps = _dumps([paths] if isinstance(paths, Path | str) else paths)
+    given = [Path(path) for path in ([paths] if isinstance(paths, Path | str) else paths)]
+    keep_apart(out, [*given, *([config.known] if config.known else [])])
+    dumps, executor = _dumps(given), scale.executor()
     settings = _Settings(config.rules(), config.limit, str(config.known or ""))
     if config.known and not (config.known / SEEN).is_file():
         raise DataError(f"{config.known} holds no {SEEN}: name a folder that corpus urls made.")
@@ -105,20 +116,25 @@ def find_urls(
             counts = counts_of(work)
         else:
             counts = run_stage(
-                "candidates", list_candidates, dumps, work, settings, scale.executor(),
-                ending=_ENDING,
-            )  # fmt: skip
+                "candidates", list_candidates, dumps, work, settings, executor, ending=_ENDING
+            )
         counts = counts.then(_write_unseen(dumps, work, out, config))
         write_json(out / COUNTS, counts.as_json())
         finish(out, stage_facts("urls", settings))
-        shutil.rmtree(work)
+        for left in (work, beside(work, "done")):
+            shutil.rmtree(left, ignore_errors=True)
     say(f"{counts.n_kept:,} addresses of {counted(counts.n_in, 'record')}: {out}")
+    if not counts.n_kept:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.dropped.most_common(3))
+        warn(f"no address was found ({reasons or 'there are no records'}).")
     return counts
 
 
-def _dumps(paths: Sequence[Path | str]) -> list[Path]:
+def _dumps(paths: Sequence[Path]) -> list[Path]:
+    if not paths:
+        raise DataError("there is nothing to read: name a dump, or a folder of some.")
     dumps: list[Path] = []
-    for path in map(Path, paths):
+    for path in paths:
         if not path.exists():
             raise DataError(f"{path} does not exist.")
         if path.is_dir():
@@ -127,7 +143,7 @@ def _dumps(paths: Sequence[Path | str]) -> list[Path]:
         else:
             dumps.append(path)
     if not dumps:
-        names = ", ".join(map(str, paths)) or "an empty list"
+        names = ", ".join(map(str, paths))
         raise DataError(f"there is no dump in {names}: no file ends in {' '.join(ENDINGS)}.")
     return dumps
 

@@ -13,6 +13,7 @@ TYPES = (
     "application/epub+zip",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
 )
+_TYPE = re.compile(r"[^\s/;,]+/[^\s/;,]+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -44,6 +45,10 @@ class FetchConfig:
                 raise ConfigError(f"fetch.{name} = {getattr(self, name)} must be above 0.")
         if not 0 <= self.max_crawl_delay < math.inf:
             raise ConfigError(f"fetch.max_crawl_delay = {self.max_crawl_delay} must be 0 or more.")
+        if not self.types:
+            raise ConfigError("fetch.types is empty: no page would be kept. Name some.")
+        if odd := [one for one in self.types if not _TYPE.fullmatch(one)]:
+            raise ConfigError(f"fetch.types: {odd[0]!r} is no content type, such as text/html.")
         for name in ("user_agent", "contact"):
             text = getattr(self, name)
             if not (text.isascii() and text.isprintable()):

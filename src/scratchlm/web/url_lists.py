@@ -14,11 +14,10 @@ from scratchlm.base.errors import DataError
 from scratchlm.base.files import write_whole
 from scratchlm.web.dumps import load_object
 from scratchlm.web.url_set import UrlSet
-from scratchlm.web.urls import canonical
+from scratchlm.web.urls import MOST_URL, canonical
 
 NAME = "urls.tsv"
 _MOST_LINE = 1 << 20  # bytes; of a longer one the rest is passed over
-_MOST_URL = 8000  # characters, which servers are asked to take (RFC 9110, section 4.1)
 _MANY = 10_000  # taken lines, behind which somebody else may go on
 _BATCH = 4096  # addresses that are looked up together
 _BREAKS = str.maketrans("", "", "\t\r\n")  # which browsers take out of an address
@@ -30,6 +29,8 @@ def find_lists(paths: Sequence[Path | str]) -> list[Path]:
 
     raises   DataError for what does not exist or is of another kind, and where there is none
     """
+    if not paths:
+        raise DataError("there is nothing to fetch: name a list of addresses, or a folder of some.")
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
@@ -81,7 +82,7 @@ def write_list(
 
     with write_whole(out, text=True) as file:
         for url in _addresses(lists, limit, counts, shown):
-            form = canonical(url) if len(url) <= _MOST_URL else None
+            form = canonical(url) if len(url) <= MOST_URL else None
             if form is None:
                 counts["no address"] += 1
             else:
@@ -133,7 +134,7 @@ def cleaned(url: str) -> str:
 
 def site_of(url: str) -> str | None:
     """The host and port whose turn a page takes, without "www."; None: no address to fetch."""
-    form = canonical(url) if len(url) <= _MOST_URL else None
+    form = canonical(url) if len(url) <= MOST_URL else None
     return None if form is None else _site_of_form(form)
 
 

@@ -79,6 +79,7 @@ def _is_below(host: str, names: Container[str]) -> bool:
     return any(".".join(parts[i:]) in names for i in range(len(parts)))
 
 
+MOST_URL = 8000  # characters, which servers are asked to take (RFC 9110, section 4.1)
 _URL = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]@\\]+)(?::([0-9]{0,5}))?")
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
@@ -240,6 +241,8 @@ def _judge(line: bytes, rules: Rules) -> Found | str:
         return "unreadable"
     if fault := _fault_of_post(submission, rules):
         return fault
+    if len(submission.url) > MOST_URL:
+        return "too long"
     url = canonical(submission.url)
     if (fault := _fault_of_url(submission.url, url, rules)) or url is None:
         return fault or "no host"
