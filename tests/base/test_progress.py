@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from scratchlm.base import progress
-from scratchlm.base.progress import Progress
+from scratchlm.base.progress import Progress, in_bytes
 
 
 class Clock:
@@ -127,3 +127,11 @@ def test_rich_is_not_loaded_for_a_log():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert answer.stdout == "False\n"
     assert answer.stderr.startswith("x done: 1 B")
+
+
+@pytest.mark.parametrize(
+    ("n", "told"),
+    [(0, "0 B"), (999, "999 B"), (24_100_000, "24.1 MB"), (1.5e9, "1.5 GB"), (45e12, "45.0 TB")],
+)
+def test_bytes_as_people_read_them(n, told):
+    assert in_bytes(n) == told

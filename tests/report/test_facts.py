@@ -154,3 +154,25 @@ def test_the_verb_prints_the_path(tmp_path, capsys):
     words = [str(tmp_path), "--out", str(tmp_path / "r.html"), "--language", "zh"]
     ReportCommand.parse("corpus report", words).run()
     assert capsys.readouterr().out == f"{tmp_path / 'r.html'}\n"
+
+
+def test_the_chinese_page_tells_limits_papers_and_estimates_in_chinese(tmp_path):
+    how = "2.5 to 4 bytes a token in Chinese, 3.8 to 5 in other languages"
+    rule = {"n_dropped": 1, "limit": "en: 5, zh: 7", "paper": "our own list"}
+    values = changed(
+        rules={"C4: too few sentences": {**rule, "kept": [SAMPLE], "dropped": []}},
+        tokens={"low": 1, "high": 2, "how": how},
+    )
+    report(written(tmp_path, values), tmp_path / "page.html", language="zh")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    for chinese in ("英语：5，中文：7", "本项目自定", "每个词元：中文 2.5"):
+        assert chinese in page
+    for english in ("en: 5", "our own list", "bytes a token"):
+        assert english not in page
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(
+        DataError, match=r"nowhere is no folder\. Name one that scratchlm corpus cl"
+    ):
+        report(tmp_path / "nowhere", tmp_path / "page.html")

@@ -22,7 +22,7 @@ class Progress:
 
     what      the word in front
     total     how much there is to do, in `unit`; None where nobody knows
-    unit      "B" is shown as kB, MB or GB; another word ("documents") follows its number
+    unit      "B" is shown as kB, MB, GB or TB; another word ("documents") follows its number
     start     how much was done before, by a job that now goes on: it does not count as speed
     stream    where to write; None is standard error
     """
@@ -98,7 +98,7 @@ def _amount(amount: float, unit: str) -> str:
 
 def in_bytes(amount: float) -> str:
     """A number of bytes as people read it: 24.1 MB."""
-    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if amount >= size:
             return f"{amount / size:.1f} {prefix}B"
     return f"{amount:.0f} B"

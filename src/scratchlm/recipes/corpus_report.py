@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
-from scratchlm.base.errors import ConfigError
+from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import make_parent, write_text
 from scratchlm.report.facts import load_report
 from scratchlm.report.page import render
@@ -24,6 +24,8 @@ def report(
     folder, out = Path(folder), Path(out)
     if language not in get_args(Language):
         raise ConfigError(f"language = {language!r} is not one of {', '.join(get_args(Language))}.")
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder. Name one that scratchlm corpus clean has made.")
     _check_place(out, overwrite)
     page = render(load_report(folder), folder.absolute().name, language)
     make_parent(out)

@@ -211,12 +211,15 @@ _TONGUES = {
     "zxx": ("no language", "非语言内容"),
 }
 
-# What the stages give as reasons, in Chinese; in English they speak for themselves.
+# What the stages say, in Chinese; in English it speaks for itself.
 _REASONS = [
     # extract
     (r"no text", "无正文"),
     (r"empty", "空文档"),
-    (r"no key text", "缺少正文字段"),
+    (r"no key (.+)", r"缺少字段 \1"),
+    (r"no column (.+)", r"缺少列 \1"),
+    (r"hidden", "隐藏文件"),
+    (r"link", "链接"),
     (r"revisit", "重复抓取"),
     (r"binary", "二进制文件"),
     (r"unknown encoding", "编码未知"),
@@ -265,8 +268,22 @@ _REASONS = [
     (r"duplicate: equal", "与另一篇相同"),
     (r"duplicate: similar", "与另一篇相似"),
     (r"overlap: (.+)", r"与 \1 重叠"),
+    # how tokens are estimated
+    (
+        r"([\d.]+) to ([\d.]+) bytes a token in Chinese, ([\d.]+) to ([\d.]+) in other languages",
+        r"每个词元：中文 \1 至 \2 字节，其他语言 \3 至 \4 字节",
+    ),
 ]
 
+# Of a paper, in Chinese.
+_PARTS = [
+    (r"\bappendix (\w+(?:\.\d+)*)", r"附录 \1"),
+    (r"\bsection (\d+(?:\.\d+)*)", r"第 \1 节"),
+    (r"\btable (\w+)", r"表 \1"),
+    (r"\bour own list\b", "本项目自定"),
+    (r"(?<=\w), (?=附|第|表)", "，"),
+]
+_LIMITS = re.compile(r"[a-z]{2,3}: [\w.+-]+(, [a-z]{2,3}: [\w.+-]+)*")  # by language
 _LANGUAGE = "language: "  # before the code of one that is not wanted
 _SHORT = {
     "en": ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")),
@@ -341,7 +358,7 @@ class Words:
         return self._of(_TONGUES.get(code, (code, code)))
 
     def reason(self, reason: str) -> str:
-        """A reason to drop a document; what we have no Chinese for stays English."""
+        """A reason, or what else a stage says; what we have no Chinese for stays English."""
         if reason.startswith(_LANGUAGE):
             return self.tongue(reason.removeprefix(_LANGUAGE))
         if self.language == "zh":
@@ -349,6 +366,21 @@ class Words:
                 if found := re.fullmatch(pattern, reason):
                     return found.expand(chinese)
         return reason
+
+    def limit(self, limit: str) -> str:
+        """A threshold: one number, or "en: 50, zh: 88", by language."""
+        if not _LIMITS.fullmatch(limit):
+            return limit
+        colon, comma = self._of((": ", "：")), self._of((", ", "，"))
+        parts = (part.split(": ") for part in limit.split(", "))
+        return comma.join(f"{self.tongue(code)}{colon}{n}" for code, n in parts)
+
+    def paper(self, paper: str) -> str:
+        """Where a threshold stands: in Chinese with the words for parts of a paper."""
+        if self.language == "zh":
+            for pattern, chinese in _PARTS:
+                paper = re.sub(pattern, chinese, paper)
+        return paper
 
     def _of(self, both: tuple[str, str]) -> str:
         return both[self.language == "zh"]
