@@ -1,4 +1,4 @@
-"""Classifiers are folders that transformers' ...ForSequenceClassification opens, and the reverse."""
+"""Classifiers are folders that transformers opens as ...ForSequenceClassification, and reverse."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_transformers_says_the_same_and_we_read_what_it_writes(family, tmp_path)
         torch.testing.assert_close(scores(model), theirs(TEXT).logits, rtol=1e-4, atol=1e-5)
     theirs.save_pretrained(tmp_path / "theirs")
     again = load_classifier(tmp_path / "theirs")
-    assert again.labels == LABELS
+    assert again.class_names == LABELS
     assert torch.equal(scores(again), scores(load_classifier(tmp_path / "ours")))
 
 

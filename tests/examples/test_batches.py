@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.base.errors import DataError
@@ -45,6 +45,7 @@ def plain(examples) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     return sorted((tuple(e.tokens.tolist()), tuple(e.targets.tolist())) for e in examples)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.booleans())
 def test_a_batch_holds_its_examples_whole(n, packed):
     some = examples_of(n, seed=n)
@@ -61,6 +62,7 @@ def test_packing_takes_fewer_rows():
     assert packed.tokens.numel() < 0.7 * padded.tokens.numel()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 7), st.integers(0, 3))
 def test_an_epoch_has_each_example_once(n, size, seed):
     some = examples_of(n)

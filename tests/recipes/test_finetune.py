@@ -141,7 +141,7 @@ def test_classes_are_learned_and_tested(base, data, tmp_path, more, capsys):
     )
     result = finetune(config, tmp_path / "run")
     facts = json.loads((tmp_path / "run" / "test.json").read_text("utf-8"))
-    assert facts["labels"] == ["animal", "other"]
+    assert facts["classes"] == ["animal", "other"]
     assert sum(map(sum, facts["confusion"])) == facts["texts"] == 24
     assert len(facts["wrong"]) == round(24 * (1 - facts["accuracy"]))
     assert (tmp_path / "run" / "confusion.svg").read_text("utf-8").startswith("<svg")

@@ -64,7 +64,7 @@ def test_label_smoothing_is_pytorchs_and_only_in_training(rows, monkeypatch):
     )
     goal = fine_tuning.answers(0.1).total
     torch.testing.assert_close(goal(model, *rows), expected, rtol=1e-5, atol=1e-5)
-    total, grads = gradients(model, goal, rows)
+    _, grads = gradients(model, goal, rows)
     model.zero_grad()
     expected.backward()
     torch.testing.assert_close(grads, [w.grad for w in model.parameters()], rtol=1e-4, atol=1e-5)

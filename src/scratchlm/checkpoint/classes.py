@@ -25,8 +25,8 @@ def class_fields(model: Classifier) -> dict[str, Any]:
     """The fields of config.json that make a model a classifier."""
     return {
         "architectures": [architecture(model.config.family)],
-        "id2label": {str(i): name for i, name in enumerate(model.labels)},
-        "label2id": {name: i for i, name in enumerate(model.labels)},
+        "id2label": {str(i): name for i, name in enumerate(model.class_names)},
+        "label2id": {name: i for i, name in enumerate(model.class_names)},
         "problem_type": "single_label_classification",
         POOLING: model.pooling,
     }
@@ -40,11 +40,13 @@ def read_classes(values: dict[str, Any], where: str) -> tuple[tuple[str, ...], P
     names = values.get("architectures")
     if not (isinstance(names, list) and any(str(name).endswith(_SUFFIX) for name in names)):
         return None
-    labels = values.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})  # transformers' default
-    good = isinstance(labels, dict) and 0 < len(labels) < _MOST
-    if not good or set(labels) != {str(i) for i in range(len(labels))}:
-        raise CheckpointError(f"{where}: id2label = {labels!r} does not number the classes from 0.")
+    class_names = values.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})  # transformers' default
+    good = isinstance(class_names, dict) and 0 < len(class_names) < _MOST
+    if not good or set(class_names) != {str(i) for i in range(len(class_names))}:
+        raise CheckpointError(
+            f"{where}: id2label = {class_names!r} does not number the classes from 0."
+        )
     pooling = values.get(POOLING, "last")
     if pooling not in get_args(Pooling):
         raise CheckpointError(f"{where}: {POOLING} = {pooling!r} is not one of last, mean.")
-    return tuple(str(labels[str(i)]) for i in range(len(labels))), pooling
+    return tuple(str(class_names[str(i)]) for i in range(len(class_names))), pooling

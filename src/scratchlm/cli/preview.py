@@ -51,7 +51,7 @@ class Preview(Command):
       scratchlm preview runs/chat
       scratchlm preview configs/shakespeare-char.toml --rows 1
       scratchlm preview runs/chat --split val --batch 3 --html look.html
-      scratchlm preview runs/chat --rows 0 --json facts.json && echo "all is well"
+      scratchlm preview runs/chat --rows 0 --json facts.json
     """
 
     place: Annotated[Path, tyro.conf.Positional]  # a run folder, or a TOML config

@@ -78,7 +78,7 @@ class ClassScores:
 @torch.inference_mode()
 def class_scores(model: Classifier, batches: Iterable[TokenBatch]) -> ClassScores:
     """Look at each text of `batches` once, without dropout."""
-    n = len(model.labels)
+    n = len(model.class_names)
     confusion = torch.zeros(n * n, dtype=torch.int64)
     nats = 0.0
     with evaluating(model) as device:

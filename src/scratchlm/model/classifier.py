@@ -15,22 +15,22 @@ Pooling = Literal["last", "mean"]
 class Classifier(Transformer):
     """A transformer with a score for each class in the place of one for each word.
 
-    labels    the names of the classes, in the order of the scores
-    pooling   "last" reads the state at a text's last token, "mean" that of all its tokens
+    class_names   in the order of the scores
+    pooling       "last" reads the state at a text's last token, "mean" that of all its tokens
     """
 
     def __init__(
-        self, config: ModelConfig, labels: tuple[str, ...], pooling: Pooling = "last"
+        self, config: ModelConfig, class_names: tuple[str, ...], pooling: Pooling = "last"
     ) -> None:
         super().__init__(replace(config, tie_embeddings=False))
-        self.labels, self.pooling = labels, pooling
-        self.head = Linear(config.d_model, len(labels), bias=False)
+        self.class_names, self.pooling = class_names, pooling
+        self.head = Linear(config.d_model, len(class_names), bias=False)
 
     @classmethod
     def of(
         cls,
         model: Transformer,
-        labels: tuple[str, ...],
+        class_names: tuple[str, ...],
         pooling: Pooling,
         generator: torch.Generator | None = None,
     ) -> Self:
@@ -39,21 +39,23 @@ class Classifier(Transformer):
         The head is drawn from normal(0, .02), as transformers does.
         """
         with torch.device("meta"):
-            made = cls(model.config, labels, pooling)
+            made = cls(model.config, class_names, pooling)
         for name, child in model.named_children():
             if name != "head":
                 setattr(made, name, child)
         for name, buffer in model.named_buffers(recurse=False):
             made.register_buffer(name, buffer, persistent=False)
         like = model.embedding.weight
-        head = torch.empty(len(labels), model.config.d_model).normal_(0, 0.02, generator=generator)
+        head = torch.empty(len(class_names), model.config.d_model).normal_(
+            0, 0.02, generator=generator
+        )
         made.head.weight = nn.Parameter(head.to(like.device, like.dtype))
         return made
 
     def bare(self) -> "Classifier":
         """The same shape without numbers."""
         with torch.device("meta"):
-            return Classifier(self.config, self.labels, self.pooling)
+            return Classifier(self.config, self.class_names, self.pooling)
 
     def scores(self, tokens: Tensor, at: Tensor, segments: Tensor | None = None) -> Tensor:
         """The logits of the classes of texts, in rows that may hold several.

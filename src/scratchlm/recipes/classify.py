@@ -57,13 +57,13 @@ class TextClassifier:
         place = find_model(Path(folder))
         where, reason = choose_device(device)
         model = load_classifier(place, device=where)
-        say(f"{place}: {', '.join(model.labels)}, on {where} ({reason}).")
+        say(f"{place}: {', '.join(model.class_names)}, on {where} ({reason}).")
         return cls(model, load_tokenizer(place, model.config))
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:
         """The names of the classes."""
-        return self.model.labels
+        return self.model.class_names
 
     def __call__(self, text: str) -> Verdict:
         """The class of one text."""
@@ -105,7 +105,7 @@ class TextClassifier:
                 at = (batch.targets != IGNORE).to(device)
                 scores = self.model.scores(batch.tokens.to(device), at)  # (n, classes)
                 for i, row in zip(some, scores.softmax(dim=-1).tolist(), strict=True):
-                    chances = dict(zip(self.labels, row, strict=True))
+                    chances = dict(zip(self.class_names, row, strict=True))
                     best = max(chances, key=chances.__getitem__)
                     verdicts[i] = Verdict(best, chances, bool(examples[i].place))
         if n_cut := sum(bool(one.place) for one in examples):
@@ -116,14 +116,14 @@ class TextClassifier:
         return [verdict for verdict in verdicts if verdict]
 
 
-def check_known(found: Iterable[Labelled], labels: Sequence[str]) -> None:
+def check_known(found: Iterable[Labelled], class_names: Sequence[str]) -> None:
     """Refuse labelled texts whose class the model does not know.
 
     raises   DataError naming file and line
     """
     for item in found:
-        if item.label not in labels:
+        if item.label not in class_names:
             raise DataError(
                 f"{item.place}: the label {item.label!r} is unknown to the model, which knows "
-                f"{', '.join(labels)}."
+                f"{', '.join(class_names)}."
             )

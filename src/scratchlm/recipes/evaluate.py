@@ -300,9 +300,9 @@ def _classified(place: Path, config: EvaluateConfig, device: str | None) -> Eval
     summaries: list[TaskSummary] = []
     for path in config.data:
         found = read_labelled([path])[: config.limit or None]
-        check_known(found, classifier.labels)
+        check_known(found, classifier.class_names)
         scores, _ = score_texts(classifier, found)
-        summaries.append(summarise_classes(str(path), classifier.labels, scores))
+        summaries.append(summarise_classes(str(path), classifier.class_names, scores))
     facts = ModelFacts(str(place), classifier.model.n_parameters(), "", device or "")
     return Evaluation(model=facts, tasks=tuple(summaries))
 

@@ -88,10 +88,10 @@ def finetune(
 def _show(job: FinetuneJob, model: Path, device: torch.device, n: int) -> None:
     """What the loss does not tell: a test on texts never seen; answers before and after."""
     lesson = job.lesson
-    if lesson.labels and lesson.test:
+    if lesson.class_names and lesson.test:
         classifier = TextClassifier(load_classifier(model, device=device), lesson.tokenizer)
         scores = write_test(job.out, classifier, lesson.test, job.out.name)
-        show_scores(scores, lesson.labels)
+        show_scores(scores, lesson.class_names)
     if lesson.speaker and (asked := lesson.held_out[:n]):
         template = lesson.speaker.template
         before, after = (

@@ -103,7 +103,7 @@ class FinetuneJob:
         """The base as this method needs it, with its adapters; then what a checkpoint has of it."""
         config = self.config
         if newest and not config.lora:
-            load = load_classifier if self.lesson.labels else load_model
+            load = load_classifier if self.lesson.class_names else load_model
             model: Transformer = load(newest, device=device, dtype="float32", verify=False)
         else:
             model = self.first_model(device)
@@ -125,9 +125,9 @@ class FinetuneJob:
             self._described = describe_base(model, self.base)
         resize_vocabulary(model, self.tokenizer.vocab_size)
         drawn = torch.Generator().manual_seed(config.train.seed)
-        if self.lesson.labels:
+        if self.lesson.class_names:
             assert isinstance(config, ClassifyConfig)
-            model = Classifier.of(model, self.lesson.labels, config.pooling, drawn)
+            model = Classifier.of(model, self.lesson.class_names, config.pooling, drawn)
         if config.quantise == "nf4":
             quantise_frozen(model)
         if config.lora:
@@ -183,7 +183,7 @@ class FinetuneJob:
         if not self.config.class_weights:
             return None
         targets = [int(one.targets[one.targets != IGNORE][0]) for one in self.lesson.train]
-        counts = torch.bincount(torch.tensor(targets), minlength=len(self.lesson.labels))
+        counts = torch.bincount(torch.tensor(targets), minlength=len(self.lesson.class_names))
         return len(targets) / (len(counts) * counts.clamp(min=1).float())
 
     def describe(self, model: Transformer) -> str:

@@ -22,16 +22,16 @@ def score_texts(
     classifier: TextClassifier, texts: Sequence[Labelled]
 ) -> tuple[ClassScores, list[Verdict]]:
     """How a classifier does on texts whose classes it knows, and what it took each for."""
-    labels = classifier.labels
+    class_names = classifier.class_names
     with Progress("testing", len(texts), unit="texts") as progress:
         verdicts = []
         for verdict in classifier.stream(item.text for item in texts):
             verdicts.append(verdict)
             progress.advance(1)
-    n = len(labels)
+    n = len(class_names)
     confusion, nats = [0] * (n * n), 0.0
     for item, verdict in zip(texts, verdicts, strict=True):
-        confusion[labels.index(item.label) * n + labels.index(verdict.label)] += 1
+        confusion[class_names.index(item.label) * n + class_names.index(verdict.label)] += 1
         nats -= math.log(max(verdict.probabilities[item.label], sys.float_info.min))
     return ClassScores(nats, n, tuple(confusion)), verdicts
 
@@ -41,7 +41,7 @@ def write_test(
 ) -> ClassScores:
     """Test, and leave test.json and confusion.svg in a folder."""
     scores, verdicts = score_texts(classifier, texts)
-    labels = classifier.labels
+    class_names = classifier.class_names
     wrong = [
         {
             "place": item.place,
@@ -61,24 +61,24 @@ def write_test(
             "texts": scores.n_texts,
             "accuracy": scores.accuracy,
             "f1": scores.f1,
-            "f1_by_class": dict(zip(labels, scores.f1_by_class, strict=True)),
+            "f1_by_class": dict(zip(class_names, scores.f1_by_class, strict=True)),
             "loss_nats": scores.loss_nats,
-            "labels": list(labels),
+            "classes": list(class_names),
             "confusion": scores.matrix,
             "wrong": sorted(wrong, key=lambda one: -float(str(one["probability"]))),
         },
     )
-    write_text(folder / PICTURE, confusion_svg(labels, scores.matrix, title))
+    write_text(folder / PICTURE, confusion_svg(class_names, scores.matrix, title))
     return scores
 
 
 def show_scores(
-    scores: ClassScores, labels: Sequence[str], show: Callable[[str], None] = print
+    scores: ClassScores, class_names: Sequence[str], show: Callable[[str], None] = print
 ) -> None:
     """A line for each class, and one for all."""
-    width = max(len("class"), *(len(name) for name in labels))
+    width = max(len("class"), *(len(name) for name in class_names))
     show(f"{'class':{width}}  {'texts':>7}  {'precision':>9}  {'recall':>7}  {'F1':>7}")
-    for i, name in enumerate(labels):
+    for i, name in enumerate(class_names):
         row = scores.matrix[i]
         told = sum(other[i] for other in scores.matrix)
         precision, recall = row[i] / max(1, told), row[i] / max(1, sum(row))

@@ -47,7 +47,7 @@ class Lesson:
     """Examples of a run, as ids.
 
     speaker       how conversations are written; None for labelled texts
-    labels        names of the classes; () where there are none
+    class_names   () where there are none
     held_out      conversations behind `validation`, whose answers are shown
     test          labelled texts that neither train nor validate
     fitted        what became of long examples, of training and validation; () for texts
@@ -58,14 +58,14 @@ class Lesson:
     validation: list[Example]
     test: Sequence[Labelled] = ()
     speaker: Speaker | None = None
-    labels: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     held_out: Sequence[Conversation] = ()
     fitted: tuple[Fitted, ...] = ()
 
     @property
     def hash(self) -> str:
         """SHA-256 of what is trained on and validated by, in hexadecimal."""
-        digest = hashlib.sha256(repr(self.labels).encode())
+        digest = hashlib.sha256(repr(self.class_names).encode())
         for part in (self.train, self.validation):
             digest.update(len(part).to_bytes(8, "little"))
             for example in part:
@@ -148,8 +148,8 @@ def _of_labels(config: ClassifyConfig, tokenizer: Tokenizer) -> Lesson:
         label_column=config.label_column,
         skip_bad=config.skip_bad,
     )
-    labels = label_names(found)
-    number = {name: i for i, name in enumerate(labels)}
+    class_names = label_names(found)
+    number = {name: i for i, name in enumerate(class_names)}
     parts = split_examples(
         found,
         validation=config.validation,
@@ -163,7 +163,7 @@ def _of_labels(config: ClassifyConfig, tokenizer: Tokenizer) -> Lesson:
 
     fitted = _encoded(config, parts, encode)
     train, validation = (one.examples for one in fitted)
-    return Lesson(tokenizer, train, validation, parts.test, None, tuple(labels), (), fitted)
+    return Lesson(tokenizer, train, validation, parts.test, None, tuple(class_names), (), fitted)
 
 
 def _encoded(

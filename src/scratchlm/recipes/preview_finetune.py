@@ -40,7 +40,7 @@ class ExampleRows:
         self, config: FinetuneConfig, lesson: Lesson, split: SplitName, began: dict[str, Any]
     ) -> None:
         self.method, self.tokenizer = config.METHOD, lesson.tokenizer
-        self._class_names = lesson.labels
+        self._class_names = lesson.class_names
         self._config, self._lesson, self._began = config, lesson, began
         self._train = split == "train"
         self._examples = lesson.train if self._train else lesson.validation
