@@ -71,8 +71,10 @@ class TextLoss(HeldOut):
     n_first          first tokens of documents, which had no target
     n_unknown        targets that are the unknown token, which is foretold without its text
     begin            what stood before each document: "none", "begin" or "end"
-    document_nats    (n_documents,) float64
-    document_bytes   (n_documents,) int64
+    document_nats    (documents,) float64, those without a target included: 0
+    document_bytes   (documents,) int64, likewise
+    window_nats      (windows,) float64, in the order of the text
+    window_bytes     (windows,) int64: of the tokens that are their targets
     surprising       the windows with the highest loss, the worst first
     """
 
@@ -84,6 +86,8 @@ class TextLoss(HeldOut):
     begin: Begin = "none"
     document_nats: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False)
     document_bytes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)
+    window_nats: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False)
+    window_bytes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)
     surprising: tuple[Surprise, ...] = ()
 
     @property
@@ -263,8 +267,8 @@ class _Sums:
         self._targets: list[int] = []
         self._bytes: list[int] = []
         self._n_unknown = 0
+        self._windows: list[tuple[int, float, int]] = []  # index, nats, bytes
         self._worst: list[tuple[float, int, Window]] = []  # a heap, the mildest on top
-        self._n_windows = 0
         self.n_bytes_done = 0.0
 
     def bytes_of_first(self, token: int, text: bytes) -> int:
@@ -286,12 +290,12 @@ class _Sums:
             self._nats[window.number] += total
             self._targets[window.number] += window.n_scored
             self.n_bytes_done += window.n_bytes
-            unknown = self._tokenizer.unk_id
-            if unknown is not None:
-                self._n_unknown += int((window.ids[-window.n_scored :] == unknown).sum())
-            self._n_windows += 1
+            targets = window.ids[-window.n_scored :]
+            if self._tokenizer.unk_id is not None:
+                self._n_unknown += int((targets == self._tokenizer.unk_id).sum())
+            self._windows.append((window.index, total, int(self._lengths[targets].sum())))
             if window.n_scored >= _LEAST_TARGETS:
-                entry = (total / window.n_scored, -self._n_windows, window)
+                entry = (total / window.n_scored, -window.index, window)
                 push = heapq.heappush if len(self._worst) < _SURPRISES else heapq.heappushpop
                 push(self._worst, entry)
 
@@ -304,7 +308,8 @@ class _Sums:
                 "no document has a token to foretell: each has fewer than two. Give longer text, "
                 'or begin = "end" for a tokenizer with an end token.'
             )
-        nats, n_bytes = np.array(self._nats)[kept], np.array(self._bytes, dtype=np.int64)[kept]
+        nats, n_bytes = np.array(self._nats), np.array(self._bytes, dtype=np.int64) * kept
+        _, window_nats, window_bytes = zip(*sorted(self._windows), strict=True)
         return TextLoss(
             nats=math.fsum(nats),
             n_targets=int(targets.sum()),
@@ -317,6 +322,8 @@ class _Sums:
             begin=begin,
             document_nats=nats,
             document_bytes=n_bytes,
+            window_nats=np.array(window_nats),
+            window_bytes=np.array(window_bytes, dtype=np.int64),
             surprising=tuple(map(self._surprise, sorted(self._worst, reverse=True))),
         )
 

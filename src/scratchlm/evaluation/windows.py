@@ -26,8 +26,12 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """ids (n + 1,): n tokens and their targets, of which the last `n_scored` count."""
+    """ids (n + 1,): n tokens and their targets, of which the last `n_scored` count.
 
+    index    counts all windows from 0, `number` the documents
+    """
+
+    index: int
     ids: np.ndarray
     n_scored: int
     number: int
@@ -45,18 +49,20 @@ def cut_windows(
     """
     start = np.asarray(prefix, dtype=np.int64)
     held, scored = start, 1  # from the next window's beginning; its first target not counted yet
+    index = 0
     for piece in pieces:
         held = np.concatenate((held, piece.ids))
         share = piece.n_bytes / max(1, len(piece.ids))
         while len(held) > seq_len:
             n_scored = seq_len + 1 - scored
             ids = held[: seq_len + 1]
-            yield Window(ids, n_scored, piece.number, piece.place, share * n_scored)
-            held, scored = held[stride:], seq_len + 1 - stride
+            yield Window(index, ids, n_scored, piece.number, piece.place, share * n_scored)
+            held, scored, index = held[stride:], seq_len + 1 - stride, index + 1
         if piece.ends:
             n_scored = len(held) - scored
             if n_scored > 0:
-                yield Window(held, n_scored, piece.number, piece.place, share * n_scored)
+                yield Window(index, held, n_scored, piece.number, piece.place, share * n_scored)
+                index += 1
             held, scored = start, 1
 
 

@@ -33,6 +33,8 @@ def readable(text: str) -> str:
     Control characters become their pictures (U+2400 for NUL), half surrogates U+FFFD; characters
     that turn the direction of writing are spelled out, or they would turn the page's own words.
     """
+    if text.isprintable():  # has none of these, which are all control or format characters
+        return text
     text = _LINE_ENDS.sub("\n", text).translate(_PICTURES)
     text = _DIRECTIONS.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
     return _NO_CHARACTERS.sub("\ufffd", text)
