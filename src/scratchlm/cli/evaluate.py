@@ -10,7 +10,7 @@ from scratchlm.base.errors import ConfigError
 from scratchlm.base.files import write_text
 from scratchlm.base.log import say
 from scratchlm.cli.command import Command, Inline
-from scratchlm.evaluation.results_page import evaluation_page
+from scratchlm.evaluation.results_page import render_evaluation
 from scratchlm.evaluation.summary import save_evaluation
 from scratchlm.evaluation.summary_table import as_table
 from scratchlm.recipes.evaluate import EvaluateConfig, evaluate
@@ -32,8 +32,7 @@ class Evaluate(Command):
       scratchlm evaluate runs/mine --data my_eval.jsonl --against runs/other
       scratchlm evaluate runs/mine --data held_out.txt --html report.html
       scratchlm evaluate runs/spam --data labelled.tsv
-      scratchlm evaluate runs/chat --data questions.json --judge http://127.0.0.1:11434/v1 \\
-          --judge-model llama3
+      scratchlm evaluate runs/chat --data q.json --judge http://127.0.0.1:11434/v1 --judge-model m
     """
 
     model: Annotated[Path, tyro.conf.Positional]  # a model folder, an adapter or a run
@@ -63,5 +62,5 @@ class Evaluate(Command):
             save_evaluation(self.json, found)
             say(f"all numbers: {self.json}")
         if self.html:
-            write_text(self.html, evaluation_page(found, self.language))
+            write_text(self.html, render_evaluation(found, self.language))
             say(f"as a page: {self.html}")
