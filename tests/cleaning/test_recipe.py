@@ -59,3 +59,29 @@ def test_what_is_wrong_is_named(tmp_path):
         load_recipe(tmp_path / "bad.toml")
     with pytest.raises(ConfigError, match=r"nowhere\.toml does not exist"):
         load_recipe(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[en.quality]\nmin_words = -5", r"min_words = -5 must be 0 or more"),
+        ("[en.quality]\nmax_symbols = nan", r"max_symbols = nan must be 0 or more"),
+        ("[zh.quality]\nmax_mean_chars = 1.0", r"min_mean_chars = .* is above max_mean_chars = 1"),
+        ("[zh.repetition]\ntop_grams = [[2, -0.1]]", r"top_grams = .* must be 0 or more"),
+        ("[en.repetition]\nrepeated_grams = [[0, 0.1]]", r"a gram of 0 words is none"),
+        ("[en.fineweb]\nmax_short = -1.0", r"max_short = -1\.0 must be 0 or more"),
+        ("[en.c4]\nmin_sentences = -1", r"min_sentences = -1 must be 0 or more"),
+        ("[en]\nno_text_chars = -1", r"no_text_chars = -1 must be 0 or more"),
+        ("[boilerplate]\nmin_pages = 0", r"min_pages = 0 must be at least 1"),
+        ("[boilerplate]\nshare = 1.5", r"share = 1\.5 must be above 0 and at most 1"),
+    ],
+)
+def test_thresholds_that_cannot_be(tmp_path, text, message):
+    (tmp_path / "mine.toml").write_text(text + "\n")
+    with pytest.raises(ConfigError, match=rf"mine\.toml: .*{message}"):
+        load_recipe(tmp_path / "mine.toml")
+
+
+def test_no_limit_is_written_as_inf(tmp_path):
+    (tmp_path / "mine.toml").write_text("[en.quality]\nmax_mean_chars = inf\n")
+    assert load_recipe(tmp_path / "mine.toml").en.quality.max_mean_chars == float("inf")

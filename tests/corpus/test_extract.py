@@ -335,6 +335,6 @@ def test_its_own_output_is_no_source(sources, tmp_path):
     out = tmp_path / "docs"
     extract_documents(sources, out)
     before = content(out)
-    with pytest.raises(ConfigError, match=r"docs is the folder to make"):
+    with pytest.raises(ConfigError, match=r"docs, which is to be read, is the folder to make"):
         extract_documents([sources, out], out, overwrite=True)
     assert content(out) == before

@@ -155,7 +155,7 @@ def test_empty_settings(name):
 def test_its_own_input_is_not_replaced(tmp_path):
     (tmp_path / "docs").mkdir()
     stored(tmp_path / "docs" / f"00000{ENDING}", ["One."])
-    with pytest.raises(ConfigError, match=r"docs is the folder to make"):
+    with pytest.raises(ConfigError, match=r"docs, which is to be read, is the folder to make"):
         segment_documents(
             tmp_path / "docs", tmp_path / "docs", "rjieba", config=SegmentConfig(overwrite=True)
         )

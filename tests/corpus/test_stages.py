@@ -12,7 +12,7 @@ from scratchlm.base.errors import ConfigError, DataError, MissingExtraError
 from scratchlm.base.files import beside, read_json
 from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.read import Document
-from scratchlm.corpus.stages import Counts, Job, in_order, keep_apart, run_stage
+from scratchlm.corpus.stages import Counts, Job, begun, in_order, keep_apart, run_stage, stage_facts
 from scratchlm.corpus.store import ENDING, n_bytes, read_stored, write_documents
 from scratchlm.corpus.workers import Processes
 
@@ -185,9 +185,11 @@ def test_a_folder_is_not_made_of_itself(tmp_path):
     (tmp_path / "docs" / "more").mkdir(parents=True)
     keep_apart(tmp_path / "docs" / "out", [tmp_path / "docs"])  # beneath it is fine
     keep_apart(tmp_path / "docs2", [tmp_path / "docs"])
-    with pytest.raises(ConfigError, match=r"is the folder to make, .*docs, and would be replaced"):
+    with pytest.raises(ConfigError, match=r"which is to be read, is the folder to make"):
         keep_apart(tmp_path / "docs", [tmp_path / "docs" / "more" / ".."])
-    with pytest.raises(ConfigError, match=r"more lies in the folder to make"):
+    with pytest.raises(
+        ConfigError, match=r"more, which is to be read, lies in .*docs, the folder to m"
+    ):
         keep_apart(tmp_path / "docs", [tmp_path / "docs" / "more"])
 
 
@@ -204,3 +206,28 @@ def test_a_cluster_without_its_library_is_refused_at_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"scratchlm\[ray\]"):
         Scale(on="ray").executor()
+
+
+def test_a_run_that_does_nothing_leaves_nothing(tmp_path, shards):
+    """So that, its fault mended, the same command is not told of other settings."""
+    out, work = tmp_path / "out", tmp_path / "work"
+    with pytest.raises(DataError, match="is bad"), begun(out, {"a": 1}, work):
+        run_stage("fail", fail, shards, work / "first", Odd(), Processes(1))
+    assert not out.exists()
+    assert not work.exists()
+
+
+def test_a_run_that_is_stopped_is_told_to_go_on(tmp_path, shards, caplog):
+    out = tmp_path / "out"
+
+    def stop(_: Counts) -> Counts:
+        raise KeyboardInterrupt
+
+    with (
+        caplog.at_level("INFO"),
+        pytest.raises(KeyboardInterrupt),
+        begun(out, stage_facts("even", Odd()), out),
+    ):
+        run_stage("even", keep_even, shards, out, Odd(), Processes(1), last=stop)
+    assert "out is not finished: the same command goes on where it stopped." in caplog.text
+    assert len(list((out / ".done").glob("0*.json"))) == N_SHARDS

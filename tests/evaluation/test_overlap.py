@@ -236,6 +236,11 @@ def test_where_nothing_can_be_searched_nothing_is_said_of_the_items(run, tmp_pat
     assert found.found is None
     assert "gone/data, which" in found.not_searched[0]
     assert "is gone, moved or not the same" in found.not_searched[0]
+    other = {"data": {str(run / "data"): "0" * 64}}  # made anew since, by its checksum
+    (copied / "run.json").write_text(json.dumps(other), "utf-8")
+    found = training_overlap(exam(documents), copied)
+    assert found.found is None
+    assert f"{run / 'data'}, which {copied} has read, is gone" in found.not_searched[0]
     (copied / "run.json").write_text("[]", "utf-8")
     with pytest.raises(DataError, match=r"run\.json does not name the run's data"):
         training_overlap(exam(documents), copied)

@@ -214,6 +214,30 @@ def test_what_stands_before_a_document(model, tokenizer):
         text_loss(model, tokenizer, [doc(text)], begin="bos")
 
 
+def test_sentencepiece_puts_a_space_before_a_text_and_not_before_its_pieces():
+    config = TokenizerConfig("sentencepiece-bpe", 400)
+    pieces = train_tokenizer([ENGLISH, CHINESE], config)
+    model, text = make_model(pieces.vocab_size), f"{ENGLISH}\n{ENGLISH}"
+    first = pieces.encode(text)[0]
+    assert pieces.pieces()[first].startswith(b" ")
+    whole = text_loss(model, pieces, [doc(text)], begin="none")
+    assert whole.n_bytes == len(text) - (pieces.byte_lengths()[first] - 1)
+    cut = len(ENGLISH) + 1
+    halves = [doc(text[:cut], ends=False), doc(text[cut:])]
+    found = text_loss(model, pieces, halves, begin="none")
+    assert (found.n_targets, found.n_bytes) == (whole.n_targets, whole.n_bytes)
+    assert found.nats == pytest.approx(whole.nats, rel=1e-6)
+
+
+def test_windows_are_told_in_the_order_of_the_text(model, tokenizer):
+    lengths = (20, 60, 9, 40, 31, 77)  # a window each, put in order of length to be computed
+    documents = [doc(ENGLISH[:n], f"{n}") for n in lengths]
+    found = text_loss(model, tokenizer, documents, batch_size=2)
+    assert len(found.window_nats) == len(lengths)
+    np.testing.assert_allclose(found.window_nats, found.document_nats)
+    assert found.window_bytes.tolist() == found.document_bytes.tolist()
+
+
 def test_documents_without_a_target(model, tokenizer):
     found = text_loss(model, tokenizer, [doc("T"), doc(ENGLISH), doc("T")])
     assert (found.n_documents, found.n_first) == (1, 3)

@@ -93,7 +93,7 @@ def test_earlier_lists_are_not_replaced(dumps, tmp_path):
     find_urls(dumps, tmp_path / "urls")
     before = sorted(path.name for path in (tmp_path / "urls").iterdir())
     again = UrlsConfig(known=tmp_path / "urls", overwrite=True)
-    with pytest.raises(ConfigError, match=r"urls is the folder to make"):
+    with pytest.raises(ConfigError, match=r"urls, which is to be read, is the folder to make"):
         find_urls(dumps, tmp_path / "urls", config=again)
     assert sorted(path.name for path in (tmp_path / "urls").iterdir()) == before
 

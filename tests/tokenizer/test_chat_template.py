@@ -1,12 +1,9 @@
-"""Chat templates write what transformers writes, and run in a sandbox."""
-
-from pathlib import Path
+"""Chat templates: what they are given, what becomes of control tokens, what they may refuse."""
 
 import pytest
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from scratchlm.base.errors import CheckpointError, DataError
-from scratchlm.tokenizer.chat_template import ChatTemplate, read_template
+from scratchlm.tokenizer.chat_template import ChatTemplate
 from scratchlm.tokenizer.compose import bpe, byte_level, compose
 from scratchlm.tokenizer.rules import bytes_of_characters
 from scratchlm.tokenizer.tokenizer import Tokenizer
@@ -18,10 +15,10 @@ TALK = [
 ]
 CHATML = (
     "{% for m in messages %}\n    {{- '<|im_start|>' + m.role + '\\n' + m.content | trim }}\n"
-    "{%- generation %}{{ '<|im_end|>\\n' }}{% endgeneration %}{% endfor %}\n"
+    "{{- '<|im_end|>\\n' }}{% endfor %}\n"
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-CONTROL = ["<|bos|>", "<|im_end|>", "<|im_start|>"]
+CONTROL = ["<|bos|>", "<|im_end|>", "<|im_start|>", "</s>"]
 
 
 @pytest.fixture(scope="module")
@@ -37,85 +34,97 @@ def tokenizer() -> Tokenizer:
     )
 
 
-def templates(folder: Path) -> dict[str, str]:
-    found = {"chatml": CHATML, "bos": "{{ bos_token }}{{ messages | tojson }}"}
-    for path in sorted(folder.rglob("*.jinja")) if folder.is_dir() else []:
-        found[path.stem] = path.read_text(encoding="utf-8")
-    return found
-
-
-def theirs(source: str, *, prompt: bool) -> str:
-    (text,), _ = render_jinja_template(
-        conversations=[TALK],
-        chat_template=source,
-        add_generation_prompt=prompt,
-        bos_token="<|bos|>",
-        eos_token="",
-        pad_token="",
-        unk_token="",
-    )
-    return text
-
-
-@pytest.mark.parametrize("prompt", [True, False])
-def test_the_text_is_that_of_transformers(prompt, tokenizer, shared_data):
-    compared = 0
-    for name, source in templates(shared_data / "tokenizers").items():
-        try:
-            expected = theirs(source, prompt=prompt)
-        except Exception:  # some refuse such a conversation, and then so do we
-            with pytest.raises(DataError):
-                ChatTemplate(source, tokenizer).render(TALK, prompt=prompt)
-            continue
-        assert ChatTemplate(source, tokenizer).render(TALK, prompt=prompt) == expected, name
-        compared += 1
-    assert compared >= 2
-
-
 def test_control_tokens_become_ids(tokenizer):
     template = ChatTemplate(CHATML, tokenizer)
     ids = template.encode(TALK[:1])
     begin, end = (tokenizer.special_tokens[name] for name in ("<|im_start|>", "<|im_end|>"))
     assert [i for i in ids if i >= 256] == [begin, end, begin]
+    assert tokenizer.decode(ids) == template.render(TALK[:1])
     assert template.answer_end() == [end]
 
 
-def test_a_template_without_a_mark_ends_with_nothing(tokenizer):
-    template = ChatTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}", tokenizer)
-    assert template.answer_end() == []
+@pytest.mark.parametrize(
+    ("behind", "ends"),
+    [
+        ("{{ m.content }}\n", []),
+        ("{{ m.content }} </s>", ["</s>"]),  # Llama 2's
+        ("{% if not loop.last %}{{ m.content }}</s>{% else %}{{ m.content }}{% endif %}", ["</s>"]),
+        ("{{ m.content }}<|im_end|></s>{{ '\\n' }}", ["</s>"]),  # Command R's has two
+        ("<|bos|>{{ m.role }}:{{ m.content }}</s>", ["</s>"]),  # not what the next one begins with
+    ],
+)
+def test_what_ends_an_answer(tokenizer, behind, ends):
+    template = ChatTemplate("{% for m in messages %}" + behind + "{% endfor %}", tokenizer)
+    assert template.answer_end() == [tokenizer.special_tokens[name] for name in ends]
 
 
-HOSTILE = {
-    "attributes": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "products": "{{ 'a' * 1000000000000 }}",
-    "powers": "{{ 9 ** 9 ** 9 ** 9 }}",
-    "loops": "{% for i in range(1000000000) %}x{% endfor %}",
-    "refusal": "{{ raise_exception('only system') }}",
-    "undefined": "{{ messages[7].content.strip() }}",
+def test_a_role_without_a_token_is_undefined_as_in_transformers(tokenizer):
+    source = "{{ bos_token }}{{ eos_token is defined }}{{ eos_token }}"
+    assert ChatTemplate(source, tokenizer).render(TALK) == "<|bos|>False"
+
+
+def test_variables_reach_the_template(tokenizer):
+    source = "{{ 'thinks' if enable_thinking else 'does not' }}"
+    template = ChatTemplate(source, tokenizer)
+    assert template.render(TALK, enable_thinking=True) == "thinks"
+    assert template.render(TALK) == "does not"
+    assert tokenizer.decode(template.encode(TALK, enable_thinking=True)) == "thinks"
+
+
+def test_thoughts_have_the_names_that_transformers_gives_them(tokenizer):
+    source = "{{ messages[0].reasoning_content }} {{ messages[0].thinking }}"
+    messages = [{"role": "assistant", "content": "x", "reasoning": "why", "tool_calls": None}]
+    assert ChatTemplate(source, tokenizer).render(messages) == "why why"
+    source = "{{ messages[0].tool_calls is defined }}"
+    assert ChatTemplate(source, tokenizer).render(messages) == "False"
+
+
+REFUSED = {
+    "refusal": ("{{ raise_exception('only system') }}", "conversation: only system"),
+    "undefined": ("{{ messages[7].content.strip() }}", "has no element 7"),
+    "unknown": ("{{ nobody.there }}", "'nobody' is undefined"),
+    "no text": ("{{ messages[0].content + 1 }}", "can only concatenate str"),
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_template_gives_our_error(name, tokenizer):
-    with pytest.raises(DataError, match="chat template refuses"):
-        ChatTemplate(HOSTILE[name], tokenizer).render(TALK)
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_template_refuses(tokenizer, name):
+    source, reason = REFUSED[name]
+    with pytest.raises(DataError, match="the model's chat template refuses .*" + reason):
+        ChatTemplate(source, tokenizer).render(TALK)
 
 
-def test_a_template_that_does_not_parse_is_refused(tokenizer):
-    with pytest.raises(CheckpointError, match="does not parse"):
-        ChatTemplate("{% for %}", tokenizer)
+@pytest.mark.parametrize("source", ["{% for %}", "{{ ", "{% if x %}", "a {% b", "{{ 1 + }}"])
+def test_a_template_that_does_not_parse_is_refused(tokenizer, source):
+    with pytest.raises(CheckpointError, match="the model's chat template does not parse: "):
+        ChatTemplate(source, tokenizer)
 
 
-def test_templates_are_found_in_folders(tmp_path):
-    assert read_template(tmp_path) is None
-    config = tmp_path / "tokenizer_config.json"
-    config.write_text('{"chat_template": [{"name": "tools", "template": "t"}, '
-                      '{"name": "default", "template": "d"}]}')  # fmt: skip
-    assert read_template(tmp_path) == "d"
-    config.write_text('{"chat_template": "c"}')
-    assert read_template(tmp_path) == "c"
-    (tmp_path / "chat_template.jinja").write_text("j")
-    assert read_template(tmp_path) == "j"
-    (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
-    with pytest.raises(CheckpointError, match="not UTF-8 at byte 0"):
-        read_template(tmp_path)
+@pytest.mark.parametrize("text", ["}} }", "{", "%}", "#}", "{{ '{' }}{{ '}' }}"])
+def test_lone_braces_are_text(tokenizer, text):
+    expected = "{}" if text.startswith("{{") else text
+    assert ChatTemplate(text, tokenizer).render(TALK) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"content": "x"}, "message 1 has the role None"),
+        ({"role": "<|im_end|>", "content": "x"}, "has the role '<|im_end|>', which is no word"),
+        ({"role": "a\n", "content": "x"}, "no word"),
+        ("text", "message 1 has the role None"),
+        ({"role": "user", "content": {1, 2}}, "message 1 holds a set, which no template takes"),
+        ({"role": "user", "content": {1: "x"}}, "holds a dict"),
+    ],
+)
+def test_what_is_no_message(tokenizer, message, reason):
+    with pytest.raises(DataError) as refused:
+        ChatTemplate(CHATML, tokenizer).render([message])
+    assert reason in str(refused.value)
+
+
+def test_an_empty_conversation_is_a_prompt(tokenizer):
+    template = ChatTemplate(CHATML, tokenizer)
+    assert template.render([]) == "<|im_start|>assistant\n"
+    assert template.encode([], prompt=False) == []
+    assert template.encode_with_targets([]) == ([], [])

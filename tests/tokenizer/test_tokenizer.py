@@ -253,7 +253,9 @@ def test_foreign_config_is_kept(tmp_path):
     foreign = Tokenizer.load(tmp_path / "a")
     assert (foreign.kind, foreign.eos_id) == ("foreign", 50256)
     foreign.save(tmp_path / "b")
+    del config["chat_template"]  # which is a file from now on
     assert json.loads((tmp_path / "b" / "tokenizer_config.json").read_text("utf-8")) == config
+    assert (tmp_path / "b" / "chat_template.jinja").read_text("utf-8") == "{{ x }}"
 
 
 def test_missing_file(tmp_path):

@@ -3,7 +3,7 @@
     config.json              the sizes, in the words of the family (`checkpoint/names.py`)
     model.safetensors        the weights; several files with an index are read too
     tokenizer.json ...       the tokenizer, where there is one
-    generation_config.json   which tokens begin and end a text
+    generation_config.json   which tokens begin and end a text; several that end one, as a list
     manifest.json            ours: sizes and SHA-256 of the others, written last
 
 Nothing here is a pickle, and a file that lies about its size costs an error, not memory.
@@ -25,6 +25,7 @@ from scratchlm.base.files import (
     write_json,
     write_manifest,
 )
+from scratchlm.base.log import warn
 from scratchlm.checkpoint.classes import SCORE, class_fields, read_classes
 from scratchlm.checkpoint.names import Row, match_weights, read_config, weight_rows, write_config
 from scratchlm.checkpoint.weights import WEIGHTS, Weights, open_weights, read_table
@@ -32,6 +33,7 @@ from scratchlm.model.classifier import Classifier, Pooling
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.lora import holds_whole_weights
 from scratchlm.model.transformer import Transformer
+from scratchlm.tokenizer.chat_template import ChatTemplate
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 FORMAT = "scratchlm model"
@@ -105,7 +107,20 @@ def write_description(
     stored = str(dtype).removeprefix("torch.")
     names = {"dtype": stored, "torch_dtype": stored}  # the second for transformers before 4.56
     write_json(folder / CONFIG, {**write_config(config), **special, **names, **(more or {})})
-    write_json(folder / "generation_config.json", special)
+    ends = {"eos_token_id": _ends(tokenizer)}
+    write_json(folder / "generation_config.json", {**special, **ends})
+
+
+def _ends(tokenizer: Tokenizer | None) -> int | list[int] | None:
+    """What ends a text: the end token, and what ends an answer where that is another one."""
+    ends = [] if tokenizer is None or tokenizer.eos_id is None else [tokenizer.eos_id]
+    if tokenizer is not None and tokenizer.chat_template:
+        try:
+            ends += ChatTemplate(tokenizer.chat_template, tokenizer).answer_end()
+        except CheckpointError as bad:  # a model is more than its chat template
+            warn(f"{bad} The model can be used, but not for chats.")
+    ends = list(dict.fromkeys(ends))
+    return ends if len(ends) > 1 else next(iter(ends), None)
 
 
 def read_model_config(folder: Path) -> ModelConfig:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from scratchlm.base.errors import ConfigError
 from scratchlm.base.files import write_whole
 from scratchlm.cleaning.quality import without_lines
 
@@ -28,6 +29,13 @@ class Boilerplate:
     min_pages: int = 5  # of the site hold the line
     share: float = 0.2  # of the site's pages hold it
     table_mb: int = 64  # of counts, whatever the size of the corpus: 8 bytes for each line
+
+    def __post_init__(self) -> None:
+        for name in ("min_pages", "table_mb"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)} must be at least 1.")
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"share = {self.share} must be above 0 and at most 1.")
 
 
 def line_keys(site: str, lines: Iterable[str]) -> NDArray[np.uint64]:

@@ -7,9 +7,35 @@
 Defaults are the papers' values, for English.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from scratchlm.base.errors import ConfigError
 
 PAPERS = {"Gopher": "arXiv:2112.11446", "C4": "arXiv:1910.10683", "FineWeb": "arXiv:2406.17557"}
+
+
+def _check(limits: Any) -> None:
+    """Refuse thresholds that no text is above or below: raises ConfigError naming one."""
+    values = {one.name: getattr(limits, one.name) for one in fields(limits)}
+    for name, value in values.items():
+        if any(not number >= 0 for number in _numbers(value)):  # NaN is not
+            raise ConfigError(f"{name} = {value} must be 0 or more.")
+        most = values.get(name.replace("min_", "max_", 1), value)
+        if name.startswith("min_") and value > most:
+            raise ConfigError(
+                f"{name} = {value} is above {name.replace('min_', 'max_', 1)} = {most}: every text "
+                "would go."
+            )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, tuple):
+        for one in value:
+            yield from _numbers(one)
+    elif isinstance(value, int | float):
+        yield value
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +54,9 @@ class GopherQuality:
     min_stop_words: int = 2  # different ones
     min_stop_share: float = 0.0  # of the words; not Gopher's: see CHINESE
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass(frozen=True, slots=True)
 class GopherRepetition:
@@ -40,6 +69,12 @@ class GopherRepetition:
     top_grams: tuple[tuple[int, float], ...] = ((2, 0.2), (3, 0.18), (4, 0.16))
     # 0.15 for 5, 0.14 for 6 ... 0.1 for 10
     repeated_grams: tuple[tuple[int, float], ...] = tuple((n, (20 - n) / 100) for n in range(5, 11))
+
+    def __post_init__(self) -> None:
+        _check(self)
+        for n, _ in (*self.top_grams, *self.repeated_grams):
+            if n < 1:
+                raise ConfigError(f"a gram of {n} words is none: write [words, share].")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +90,9 @@ class C4:
     barred_pages: tuple[str, ...] = ("lorem ipsum", "{")
     min_sentences: int = 3
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass(frozen=True, slots=True)
 class FineWeb:
@@ -64,6 +102,9 @@ class FineWeb:
     max_repeated: float = 0.1  # of the characters stand in lines that stood before
     max_short: float = 0.67  # of the lines are short
     short_chars: int = 30  # a shorter line is short
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +116,7 @@ class Limits:
     repetition: GopherRepetition | None = None
     fineweb: FineWeb | None = None
     c4: C4 | None = None
+
+    def __post_init__(self) -> None:
+        if self.no_text_chars < 0:
+            raise ConfigError(f"no_text_chars = {self.no_text_chars} must be 0 or more.")

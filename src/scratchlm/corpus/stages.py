@@ -14,8 +14,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from scratchlm.base.config import to_dict
 from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.base.files import MANIFEST, beside, read_json, write_json, write_manifest
+from scratchlm.base.log import say
 from scratchlm.base.progress import Progress
 from scratchlm.corpus.store import ENDING
 
@@ -205,11 +206,34 @@ def keep_apart(out: Path, inputs: Iterable[Path]) -> None:
     place = out.resolve()
     for path in inputs:
         if path.resolve().is_relative_to(place):
-            where = "is" if path.resolve() == place else "lies in"
+            lies = "is" if path.resolve() == place else f"lies in {out},"
             raise ConfigError(
-                f"{path} {where} the folder to make, {out}, and would be replaced. Name another "
-                "folder with --out."
+                f"{path}, which is to be read, {lies} the folder to make. Name another with --out."
             )
+
+
+@contextmanager
+def begun(out: Path, facts: dict[str, Any], work: Path) -> Iterator[None]:
+    """`claim` a folder for the block that fills it, and give it up where nothing came of that.
+
+    work    where the stage keeps what is not in `out`; goes with it
+    raises  what `claim` does
+    """
+    claim(out, facts)
+    try:
+        yield
+    except BaseException as error:
+        if not any(map(_is_work, [*out.rglob("*"), *work.rglob("*")])):
+            for folder in (out, work):
+                shutil.rmtree(folder, ignore_errors=True)
+        elif isinstance(error, KeyboardInterrupt | SystemExit):
+            say(f"{out} is not finished: the same command goes on where it stopped.")
+        raise
+
+
+def _is_work(path: Path) -> bool:
+    is_mark = path.name == "stage.json" and path.parent.name == _DONE
+    return path.is_file() and not is_mark and not path.name.endswith(".partial")
 
 
 def finish(out: Path, facts: dict[str, Any]) -> None:

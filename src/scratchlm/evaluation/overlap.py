@@ -24,7 +24,6 @@ from scratchlm.tokenizer.words import SEGMENTERS
 
 EXAMPLES = 20  # of a set, the longest
 _BLOCK = 1 << 17  # characters of small documents that are searched at once: 13 times the speed
-_BORDER = "\n\ue000\ue000\n"  # between them: a word that no text has, so no run crosses it
 _SLICE = 1 << 18  # tokens of a long document that are decoded at a time
 _LAP = 1 << 10  # tokens that two slices share: more than a run has in any tokenizer
 
@@ -318,8 +317,11 @@ class _Search:
             self._search_block()
 
     def _search_block(self) -> None:
-        """Search a block at once; only where it holds something, each passage by itself."""
-        text = _BORDER.join(passage.text for passage in self._block)
+        """Search a block at once; only where it holds something, each passage by itself.
+
+        What seems to be a run across the border of two passages is found in neither of them.
+        """
+        text = "\n".join(passage.text for passage in self._block)
         if len(self._all.runs_in(text)):
             for passage in self._block:
                 met = self._all.runs_in(passage.text)

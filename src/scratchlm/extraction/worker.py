@@ -10,9 +10,9 @@ import re
 import signal
 import struct
 import sys
-from contextlib import suppress
 from typing import Any, BinaryIO
 
+from scratchlm.base.confine import limit_memory, limit_time, own_stream
 from scratchlm.base.errors import MissingExtraError
 from scratchlm.extraction.extract import extract
 from scratchlm.extraction.html import forget
@@ -33,11 +33,11 @@ def serve(memory_mb: int, time_limit: float, most_text: int) -> None:
     time_limit   seconds of processor time for each document; then SIGPROF ends the process
     most_text    bytes of an answer; a longer one is refused
     """
-    _limit_memory(memory_mb << 20)
+    limit_memory(memory_mb << 20)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes our input
     sys.modules["py3langid"] = None  # type: ignore[assignment]  # trafilatura's, for what we never
     # ask; with numpy, which it brings, each core of the machine would take 8 MB of the limit
-    with _own(0, "rb") as requests, _own(1, "wb") as answers:
+    with own_stream(0, "rb") as requests, own_stream(1, "wb") as answers:
         _send(answers, READY)
         os.dup2(1, 2)
         try:
@@ -46,9 +46,9 @@ def serve(memory_mb: int, time_limit: float, most_text: int) -> None:
                 n_question, n_body = REQUEST.unpack(head)
                 question = json.loads(requests.read(n_question))
                 body = requests.read(n_body)
-                _arm(time_limit)
+                limit_time(time_limit)
                 answer = json.dumps(_answer(question, body)).encode()
-                _arm(0)
+                limit_time(0)
                 if len(answer) > most_text:
                     answer = json.dumps({"reason": "too large", "detail": "its text"}).encode()
                 _send(answers, answer)
@@ -58,15 +58,6 @@ def serve(memory_mb: int, time_limit: float, most_text: int) -> None:
                     held = 0
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
-
-
-def _own(number: int, mode: str) -> Any:
-    """A standard stream for ourselves; under its number there is nothing from now on."""
-    kept = os.dup(number)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, number)
-    os.close(nothing)
-    return os.fdopen(kept, mode)
 
 
 def _send(answers: BinaryIO, answer: bytes) -> None:
@@ -88,19 +79,3 @@ def _answer(question: dict[str, Any], body: bytes) -> dict[str, Any]:
         # addresses of objects differ from run to run
         detail = re.sub("0x[0-9a-f]+", "0x", f"{type(bad).__name__}: {bad}")[:_DETAIL]
         return {"reason": f"broken {question['kind']}", "detail": detail}
-
-
-def _arm(seconds: float) -> None:
-    """End the process after so much processor time, whatever it is doing then; 0: do not."""
-    if hasattr(signal, "setitimer"):  # not on Windows
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-
-
-def _limit_memory(n_bytes: int) -> None:
-    try:
-        import resource  # absent on Windows
-    except ModuleNotFoundError:
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(ValueError, OSError):  # macOS knows no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (n_bytes, n_bytes))

@@ -16,7 +16,7 @@ from scratchlm.checkpoint.names import match_weights, read_config
 from scratchlm.checkpoint.weights import indexed_files, open_weights, read_table
 from scratchlm.formats.source import Source, Stored, by_rows
 from scratchlm.formats.torch_file import Lazy, check_weights, open_torch
-from scratchlm.tokenizer.chat_template import read_template
+from scratchlm.tokenizer.chat_file import read_template
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 PICKLE = "pytorch_model.bin"

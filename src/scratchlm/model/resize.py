@@ -1,33 +1,42 @@
-"""Room for new tokens in a model that was made without them."""
+"""A model that is to know new words: rows for them in the embedding and in the head."""
 
-from dataclasses import replace
+import dataclasses
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scratchlm.model.transformer import Transformer
 
 
-@torch.no_grad()
 def resize_vocabulary(model: Transformer, vocab_size: int) -> None:
-    """Give embedding and head a row for each of so many tokens, in place.
+    """Give a model rows for new ids, in place; one that has spare rows keeps them as they are.
 
-    New rows are the mean of those that are there, as in transformers' `resize_token_embeddings`
-    (nlp.stanford.edu/~johnhew/vocab-expansion.html): a token that is like no other in particular.
-    A model with as many rows, or more (a padded embedding), is left alone. A tied head stays tied.
+    vocab_size   of the tokenizer; a model with so many rows, or more, is left alone
+
+    New rows are the mean of those there are, in the embedding and in a head of its own: a new id is
+    then neither likelier nor less likely than others, and moves no probability of the old ones by
+    more than a new word must (J. Hewitt, "Initializing New Word Embeddings for Pretrained Language
+    Models", 2021; transformers' `mean_resizing`, which adds noise of a variance of 1e-9). The
+    parameters are new objects: make the optimizer afterwards.
     """
-    if vocab_size <= model.config.vocab_size:
+    old = model.config.vocab_size
+    if vocab_size <= old:
         return
     tied = model.head.weight is model.embedding.weight
-    model.embedding.weight = nn.Parameter(_grown(model.embedding.weight, vocab_size))
+    _add_rows(model.embedding, vocab_size)
     model.embedding.num_embeddings = vocab_size
-    model.head.weight = (
-        model.embedding.weight if tied else nn.Parameter(_grown(model.head.weight, vocab_size))
-    )
-    model.head.out_features = vocab_size
-    model.config = replace(model.config, vocab_size=vocab_size)
+    if tied:
+        model.head.weight = model.embedding.weight
+    elif model.head.out_features == old:  # that of a classifier has its classes
+        _add_rows(model.head, vocab_size)
+    if model.head.out_features == old:
+        model.head.out_features = vocab_size
+    model.config = dataclasses.replace(model.config, vocab_size=vocab_size)
 
 
-def _grown(weight: Tensor, n_rows: int) -> Tensor:
-    mean = weight.float().mean(dim=0, keepdim=True).to(weight.dtype)
-    return torch.cat((weight, mean.expand(n_rows - len(weight), -1)))
+@torch.no_grad()
+def _add_rows(module: nn.Embedding | nn.Linear, n: int) -> None:
+    weight = module.weight
+    mean = weight.double().mean(dim=0).to(weight.dtype)  # float32 sums of 1e5 rows lose digits
+    rows = torch.cat([weight, mean.expand(n - len(weight), -1)])
+    module.weight = nn.Parameter(rows, requires_grad=weight.requires_grad)

@@ -36,7 +36,7 @@ from scratchlm.corpus.stages import (
     Counts,
     Executor,
     Work,
-    claim,
+    begun,
     counts_of,
     discard,
     in_order,
@@ -102,7 +102,8 @@ def clean_documents(
             discard(out)
             shutil.rmtree(work, ignore_errors=True)
         cleaning = _Cleaning(folder, out, work, settings, config, executor)
-        counts = cleaning.run(shards)
+        with begun(out, stage_facts("clean", settings), work):
+            counts = cleaning.run(shards)
         shutil.rmtree(work)
     kept = f"{counts.n_kept:,} of {counted(counts.n_in, 'document')}"
     say(f"kept {kept}, {in_bytes(counts.kept_bytes)} of {in_bytes(counts.in_bytes)}: {out}")
@@ -167,7 +168,6 @@ class _Cleaning:
 
     def run(self, shards: Sequence[Path]) -> Counts:
         """Do all passes, those apart that an interrupted run has finished."""
-        claim(self.out, stage_facts("clean", self.settings))
         recipe = self.settings.recipe
         if self.settings.limit:
             shards = [self._first_documents(shards)]

@@ -17,7 +17,7 @@ from scratchlm.corpus.extract import FAILED, OLDER, ExtractConfig, ExtractSettin
 from scratchlm.corpus.shards import find_sources, fingerprint, plan_shards, write_plan
 from scratchlm.corpus.stages import (
     Counts,
-    claim,
+    begun,
     discard,
     keep_apart,
     run_stage,
@@ -59,19 +59,12 @@ def extract_documents(
             _start_anew(out, work, settings)
         elif not out.is_dir() or not any(out.iterdir()):  # somebody has removed what was begun
             shutil.rmtree(work, ignore_errors=True)
-        claim(out, stage_facts("extract", settings))
-        # the first documents are those of one shard that holds all files
-        shards = [[Part(file) for file in files]] if config.limit else plan_shards(files)
-        plan = write_plan(work / "plan", shards)
-        counts = run_stage(
-            "extract",
-            extract_shard,
-            plan,
-            out,
-            settings,
-            executor,
-            last=partial(_tidy, out),
-        )
+        with begun(out, stage_facts("extract", settings), work / "verdicts"):
+            # the first documents are those of one shard that holds all files
+            shards = [[Part(file) for file in files]] if config.limit else plan_shards(files)
+            plan = write_plan(work / "plan", shards)
+            tidy = partial(_tidy, out)
+            counts = run_stage("extract", extract_shard, plan, out, settings, executor, last=tidy)
         shutil.rmtree(work)
     _tell(counts, out)
     return counts

@@ -15,7 +15,7 @@ from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.stages import (
     COUNTS,
     Counts,
-    claim,
+    begun,
     counts_of,
     discard,
     finish,
@@ -111,16 +111,16 @@ def find_urls(
         if config.overwrite:
             discard(out)
             shutil.rmtree(work, ignore_errors=True)
-        claim(out, stage_facts("urls", settings))
-        if stage_of(work) == "candidates":
-            counts = counts_of(work)
-        else:
-            counts = run_stage(
-                "candidates", list_candidates, dumps, work, settings, executor, ending=_ENDING
-            )
-        counts = counts.then(_write_unseen(dumps, work, out, config))
-        write_json(out / COUNTS, counts.as_json())
-        finish(out, stage_facts("urls", settings))
+        with begun(out, facts := stage_facts("urls", settings), work):
+            if stage_of(work) == "candidates":
+                counts = counts_of(work)
+            else:
+                counts = run_stage(
+                    "candidates", list_candidates, dumps, work, settings, executor, ending=_ENDING
+                )
+            counts = counts.then(_write_unseen(dumps, work, out, config))
+            write_json(out / COUNTS, counts.as_json())
+            finish(out, facts)
         for left in (work, beside(work, "done")):
             shutil.rmtree(left, ignore_errors=True)
     say(f"{counts.n_kept:,} addresses of {counted(counts.n_in, 'record')}: {out}")

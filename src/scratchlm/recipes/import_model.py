@@ -39,7 +39,7 @@ from scratchlm.formats.gguf_file import MAGIC
 from scratchlm.formats.given_tokenizer import read_given
 from scratchlm.formats.source import Source, shapes_of
 from scratchlm.recipes.load import find_model
-from scratchlm.tokenizer.chat_template import TEMPLATE
+from scratchlm.tokenizer.chat_file import TEMPLATE
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -172,7 +172,8 @@ def _tokenizer(source: Source) -> Tokenizer | None:
             "(in Python, tokenizer=...)."
         )
         return None
-    return source.tokenizer()
+    tokenizer = source.tokenizer()
+    return tokenizer.with_chat_template(source.template) if source.template else tokenizer
 
 
 def _write(source: Source, tokenizer: Tokenizer | None, out: Path, dtype: Dtype) -> ImportResult:
@@ -195,7 +196,7 @@ def _write(source: Source, tokenizer: Tokenizer | None, out: Path, dtype: Dtype)
 
     def fill(folder: Path) -> None:
         write_description(folder, source.config, tokenizer, chosen)
-        if source.template:
+        if source.template and tokenizer is None:  # else it is the tokenizer's
             write_text(folder / TEMPLATE, source.template)
         write_weights(folder / WEIGHTS, shapes, dict.fromkeys(shapes, chosen), read)
         facts = {"format": source.format, "stored": source.stored, **source.facts}

@@ -28,7 +28,8 @@ from scratchlm.generation.sequence import Request, Token
 from scratchlm.model.lora import remove_adapters
 from scratchlm.model.resize import resize_vocabulary
 from scratchlm.model.transformer import Transformer
-from scratchlm.tokenizer.chat_template import ChatTemplate, read_template
+from scratchlm.tokenizer.chat_file import read_template
+from scratchlm.tokenizer.chat_template import ChatTemplate
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 

@@ -12,7 +12,15 @@ from scratchlm.corpus.encodings import Errors
 from scratchlm.corpus.executors import Scale
 from scratchlm.corpus.read import find_files
 from scratchlm.corpus.segment import WORDS_ENDING, SegmenterName, SegmentSettings, segment
-from scratchlm.corpus.stages import Counts, discard, in_order, keep_apart, run_stage
+from scratchlm.corpus.stages import (
+    Counts,
+    begun,
+    discard,
+    in_order,
+    keep_apart,
+    run_stage,
+    stage_facts,
+)
 from scratchlm.corpus.store import ENDING
 from scratchlm.tokenizer.words import SEGMENTERS
 
@@ -65,7 +73,10 @@ def segment_documents(
     with locked(out, beside(out, "lock")):
         if config.overwrite:
             discard(out)
-        counts = run_stage("segment", segment, shards, out, settings, executor, ending=WORDS_ENDING)
+        with begun(out, stage_facts("segment", settings), out):
+            counts = run_stage(
+                "segment", segment, shards, out, settings, executor, ending=WORDS_ENDING
+            )
     said = f"{counted(counts.n_kept, 'document')}, {in_bytes(counts.kept_bytes)}"
     say(f"{out}: {said} in {counted(len(shards), 'file')}.")
     return counts

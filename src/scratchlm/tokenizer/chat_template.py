@@ -1,31 +1,51 @@
 """Conversations as the text that a model was trained on: Jinja templates, as the hub has them.
 
-A template comes with a model, so it is a stranger's program. It runs in Jinja's sandbox, where it
-reaches no attribute of Python's, loops 100,000 times at most and multiplies no text to gigabytes.
+A template comes with a model, so it is a stranger's program: it runs in a process with limits
+(`chat_worker.py`). What messages hold is a stranger's text: no control token comes of it
+(`chat_disguise.py`).
 """
 
-import json
-from collections.abc import Sequence
-from datetime import datetime
-from pathlib import Path
-from typing import Any, NoReturn
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from scratchlm.base.errors import CheckpointError, DataError
-from scratchlm.base.files import read_json
+from scratchlm.base.errors import DataError
+from scratchlm.tokenizer.chat_disguise import Disguise, Names, plain_messages
+from scratchlm.tokenizer.chat_presets import is_ours
+from scratchlm.tokenizer.chat_sandbox import Program
+from scratchlm.tokenizer.chat_spans import (
+    Ending,
+    Finder,
+    answers,
+    marked_messages,
+    read_ending,
+)
+from scratchlm.tokenizer.chat_worker import Rendered, Task, refusal, renderer, run_task
+from scratchlm.tokenizer.offsets import Span
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
 Messages = Sequence[dict[str, Any]]  # {"role": "user", "content": "..."}
 
-TEMPLATE = "chat_template.jinja"
-_CONFIG = "tokenizer_config.json"
-_MOST_BYTES = 1 << 20  # the longest on the hub have under 20 kB
-_MARK = "\ue000"  # a character that no template writes
-_MOST_REPEATED = 1 << 20  # characters that a product of text and number may have
+_MARK, _HIDDEN = "\ue000.", "\ue001"  # which no template writes; the end of a sentence
+_SYSTEM, _USER, _ANSWER = (
+    {"role": role, "content": content}
+    for role, content in (("system", "!"), ("user", "?"), ("assistant", _MARK))
+)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A conversation as text.
+
+    written   numbers of the characters that people wrote and a control token may begin with
+    answers   where the assistant wrote
+    """
+
+    text: str
+    written: set[int]
+    answers: list[Span]
 
 
 class ChatTemplate:
@@ -34,117 +54,152 @@ class ChatTemplate:
     source      Jinja, as transformers reads it (`apply_chat_template`)
     tokenizer   whose begin and end tokens the template may name
     raises      CheckpointError for a template that does not parse
+
+    Messages are read as text: names of control tokens in them become no control tokens. Only the
+    assistant's messages may hold such, if they are not flagged special and begin or end no turn:
+    "<think>", where the tokenizer has it.
     """
 
     def __init__(self, source: str, tokenizer: Tokenizer) -> None:
         self.source = source
         self._tokenizer = tokenizer
+        self._names = Names(tokenizer)
         names = {i: name for name, i in tokenizer.special_tokens.items()}
-        self._tokens = {
-            f"{role}_token": names.get(getattr(tokenizer, f"{role}_id"), "")
-            for role in ("bos", "eos", "pad", "unk")
-        }
-        try:
-            self._template = _Sandbox().from_string(source)
-        except (TemplateError, RecursionError) as bad:
-            raise CheckpointError(f"the model's chat template does not parse: {bad}.") from None
+        roles = ((role, getattr(tokenizer, f"{role}_id")) for role in ("bos", "eos", "pad", "unk"))
+        self._tokens = {f"{role}_token": names[i] for role, i in roles if i in names}
+        if not is_ours(source):
+            renderer(os.getpid()).check(source)
 
     def render(self, messages: Messages, *, prompt: bool = True, **variables: Any) -> str:
         """The text of a conversation, control tokens by name.
 
         prompt      the beginning of the model's next answer follows
         variables   further ones that the template asks for, such as enable_thinking
-        raises      DataError for messages that the template refuses
+        raises      DataError for messages that the template refuses, and for a template that takes
+                    more time or memory than it may
         """
-        known = {**self._tokens, "tools": None, "documents": None}
-        try:
-            return self._template.render(
-                messages=list(messages), add_generation_prompt=prompt, **known, **variables
-            )
-        except Exception as bad:  # a stranger's program fails in any way
-            reason = str(bad) or type(bad).__name__
-            raise DataError(
-                f"the model's chat template refuses this conversation: {reason}"
-            ) from None
+        return self._tell(messages, prompt, variables).text
 
     def encode(self, messages: Messages, *, prompt: bool = True, **variables: Any) -> list[int]:
         """The ids of `render`."""
-        text = self.render(messages, prompt=prompt, **variables)
-        return self._tokenizer.encode(text, allowed_special=True)
+        told = self._tell(messages, prompt, variables)
+        if not told.written:
+            return self._tokenizer.encode(told.text, allowed_special=True)
+        return self._tokenizer.offsets(told.text, allowed_special=True, plain=told.written)[0]
+
+    def spans(self, messages: Messages, **variables: Any) -> tuple[str, list[Span]]:
+        """The text of a whole conversation, and which characters of it the assistant wrote.
+
+        Each (start, end) has the token that ends the answer in it, not what follows that. Where a
+        template leaves the last answer without an end, it gets the end of the others.
+
+        raises   DataError as `render`, and where what the assistant wrote cannot be found
+        """
+        told = self._tell(messages, False, variables, find=True)
+        return told.text, told.answers
+
+    def encode_with_targets(
+        self, messages: Messages, **variables: Any
+    ) -> tuple[list[int], list[bool]]:
+        """The ids of a whole conversation, and for each whether the assistant wrote any of it.
+
+        raises   as `spans`
+        """
+        told = self._tell(messages, False, variables, find=True)
+        ids, places = self._tokenizer.offsets(told.text, allowed_special=True, plain=told.written)
+        targets = [False] * len(ids)
+        spans = iter(told.answers)
+        span = next(spans, None)
+        for k, (start, end) in enumerate(places):
+            while span and start >= span[1]:
+                span = next(spans, None)
+            targets[k] = span is not None and max(end, start + 1) > span[0]
+        return ids, targets
 
     def answer_end(self) -> list[int]:
         """The control token that ends an answer, as a list; none where text does."""
-        talk = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+        return [self._tokenizer.special_tokens[name] for name in self._ending.tokens[-1:]]
+
+    def _tell(
+        self, messages: Messages, prompt: bool, variables: dict[str, Any], *, find: bool = False
+    ) -> _Told:
+        """Render a conversation; with `find`, find the answers in it."""
+        plain = plain_messages(messages)
+        disguise = Disguise(plain, self._names, self.source, lambda: self._own_names)
+        seen = disguise.messages
+        task = Task(seen, prompt, {**self._tokens, **variables})
+        if not find:
+            text, written = disguise.uncover(self._render(task).text)
+            return _Told(text, written, [])
+        numbers = tuple(number for number, _ in answers(seen))
+        marked, placed = marked_messages(seen, disguise.marks(len(numbers)))
+        rendered = self._render(replace(task, marked=marked if placed else None, prompts=numbers))
+        more = partial(self._render_more, task.variables)
+        found = Finder(seen, rendered, placed, self._ending, self._names, more).spans()
+        text, written = disguise.uncover(rendered.text)
+        if found and found[-1][1] == len(text) and self._ending.is_open(text):
+            text += self._ending.closing  # which the template leaves to whoever goes on
+            found[-1] = found[-1][0], len(text)
+        return _Told(text, written, found)
+
+    def _render_more(self, variables: dict[str, Any], task: Task) -> Rendered:
+        return self._render(replace(task, variables=variables))
+
+    @cached_property
+    def _render(self) -> Callable[[Task], Rendered]:
+        if not is_ours(self.source):
+            return lambda task: renderer(os.getpid()).render(self.source, task)
+        program = Program(self.source)
+
+        def run(task: Task) -> Rendered:
+            try:
+                return run_task(program, task)
+            except Exception as bad:  # messages of any shape
+                raise refusal(bad) from None
+
+        return run
+
+    def _around(self, *messages: dict[str, Any]) -> tuple[str, str] | None:
+        """What stands before and behind the answer; None where the template refuses it."""
         try:
-            _, _, behind = self.render(talk, prompt=False).partition(_MARK)
-        except DataError:  # it does not take the shortest conversation
-            return []
-        ids = self._tokenizer.encode(behind, allowed_special=True)[:1]
-        return [i for i in ids if i in self._tokenizer.special_tokens.values()]
+            text = self._render(Task(list(messages), False, dict(self._tokens))).text
+        except DataError:
+            return None
+        before, mark, behind = text.partition(_MARK)
+        return (before, behind) if mark else None
 
+    @cached_property
+    def _ending(self) -> Ending:
+        for first in ((_SYSTEM, _USER), (_USER,)):
+            if last := self._around(*first, _ANSWER):
+                followed = self._around(*first, _ANSWER, _USER) or ("", "")
+                openers = self._names.leading(last[0])
+                return read_ending(last[1], followed[1], self._tokenizer.special_tokens, openers)
+        return Ending("", "", (), frozenset())
 
-def read_template(folder: Path) -> str | None:
-    """The chat template of a model folder, where there is one.
+    @cached_property
+    def _own_names(self) -> set[str]:
+        """Control tokens that the assistant's messages may hold.
 
-    raises   CheckpointError for a file that is too long or not UTF-8
-    """
-    path = folder / TEMPLATE
-    if path.is_file():
-        if path.stat().st_size > _MOST_BYTES:
-            raise CheckpointError(f"{path} has over {_MOST_BYTES} bytes: it is no chat template.")
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as bad:
-            raise CheckpointError(f"{path} is not UTF-8 at byte {bad.start}.") from None
-    config = folder / _CONFIG
-    values = read_json(config, CheckpointError) if config.is_file() else {}
-    found = values.get("chat_template") if isinstance(values, dict) else None
-    if isinstance(found, list):  # several by name
-        named = [one for one in found if isinstance(one, dict) and one.get("name") == "default"]
-        found = named[0].get("template") if named else None
-    return found if isinstance(found, str) else None
+        Those that are flagged as text and stand around no message, and those that the template
+        looks for in answers: some write empty thoughts into every turn.
+        """
+        added = self._tokenizer.definition.get("added_tokens") or []
+        own = {token["content"] for token in added if not token.get("special")}
+        for first in ((_SYSTEM, _USER), (_USER,)):
+            if parts := self._around(*first, _ANSWER, _USER):
+                around = {name for name in own if name in "".join(parts)}
+                read = {name for name in around if self._is_read(name, first)}
+                read |= {f"<{name[2:]}" for name in read if name.startswith("</")}
+                return own - (around - read)
+        return set()
 
-
-class _Generation(Extension):
-    """{% generation %} ... {% endgeneration %}: bounds what the model wrote; the text is as is."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja2 has it so)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_as_is"), [], [], body).set_lineno(line)
-
-    @staticmethod
-    def _as_is(caller: Any) -> str:
-        text: str = caller()
-        return text
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja as transformers sets it up, without products that fill the memory."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def __init__(self) -> None:
-        loops = "jinja2.ext.loopcontrols"
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loops])
-        self.filters["tojson"] = _to_json
-        self.globals["raise_exception"] = _refuse
-        self.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" or any(
-            hasattr(one, "__len__") and isinstance(n, int) and len(one) * n > _MOST_REPEATED
-            for one, n in ((left, right), (right, left))
-        ):
-            raise TemplateError("a product of it is too large")
-        return super().call_binop(context, operator, left, right)
-
-
-def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise TemplateError(reason)
+    def _is_read(self, name: str, first: Messages) -> bool:
+        """Whether a template writes an answer otherwise for a name in it."""
+        hidden = _HIDDEN + name[1:]
+        written = [
+            self._around(*first, {**_ANSWER, "content": f"a{one}b{_MARK}"})
+            for one in (name, hidden)
+        ]
+        as_name, as_text = ("".join(parts or ("",)) for parts in written)
+        return as_name != as_text.replace(_HIDDEN, name[0])

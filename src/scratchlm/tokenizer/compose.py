@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from scratchlm.tokenizer.added import added_token
 from scratchlm.tokenizer.config import UNKNOWN
 from scratchlm.tokenizer.definition import Definition, Part
 from scratchlm.tokenizer.tokenizer import Tokenizer
@@ -39,7 +40,9 @@ def compose(
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [_added(ids[n], n, added[n]) for n in sorted(added, key=ids.__getitem__)],
+        "added_tokens": [
+            added_token(ids[n], n, special=added[n]) for n in sorted(added, key=ids.__getitem__)
+        ],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": _begin(ids, roles["bos"]) if begins and roles.get("bos") else None,
@@ -67,11 +70,6 @@ def compose_characters(tokens: Sequence[str], roles: dict[str, str | None]) -> T
         pre_tokenizer=split(r"[\s\S]"),
         decoder={"type": "Fuse"},
     )
-
-
-def _added(i: int, name: str, special: bool) -> Part:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {"id": i, "content": name, "special": special, **flags}
 
 
 def _begin(ids: dict[str, int], bos: str | None) -> Part:

@@ -1,8 +1,7 @@
 """One class for every kind of tokenizer: text <-> ids, one tokenizer.json (stage 4)."""
 
 import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -14,6 +13,8 @@ from scratchlm.base.errors import CheckpointError, ConfigError, DataError
 from scratchlm.base.files import read_json, write_json, write_text, write_whole
 from scratchlm.base.log import say, warn
 from scratchlm.native import bpe
+from scratchlm.tokenizer.added import with_added
+from scratchlm.tokenizer.chat_file import TEMPLATE, read_template
 from scratchlm.tokenizer.config import Kind
 from scratchlm.tokenizer.definition import (
     Definition,
@@ -23,6 +24,7 @@ from scratchlm.tokenizer.definition import (
     read_definition,
 )
 from scratchlm.tokenizer.fast import encoder_of
+from scratchlm.tokenizer.offsets import Encoded, by_library, by_names, find_pieces
 from scratchlm.tokenizer.rules import (
     drops_first_space,
     first_token,
@@ -49,6 +51,7 @@ class Tokenizer:
     bos_id, eos_id, pad_id, unk_id    None where the tokenizer has no such token
     begins           its maker puts bos before every text: prompts begin with it; `encode` leaves
                      that to its caller
+    chat_template    Jinja, how a conversation is written (`ChatTemplate`); None: not at all
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class Tokenizer:
         self.unk_id = self._role("unk_token", vocab)
         begin = first_token(definition)
         self.begins = begin is not None and vocab.get(begin) == self.bos_id
+        template = self._companions.get(TEMPLATE)
+        self.chat_template = None if template is None else template.decode()
 
     @property
     def definition(self) -> Definition:
@@ -131,10 +136,15 @@ class Tokenizer:
             raise CheckpointError(f"{config_file} is not a tokenizer_config.json: it was damaged.")
         beside = [file.with_name(name) for name in _COMPANIONS]
         companions = {other.name: other.read_bytes() for other in beside if other.is_file()}
+        template = read_template(file.parent)
+        if template is not None:  # from here on it is a file, wherever it was
+            companions[TEMPLATE] = template.encode()
+            if isinstance(config.get("chat_template"), str):
+                config = {key: value for key, value in config.items() if key != "chat_template"}
         return cls(definition, config, companions, str(file))
 
     def save(self, folder: Path | str) -> None:
-        """Write tokenizer.json, tokenizer_config.json and the companions into `folder`."""
+        """Write tokenizer.json, tokenizer_config.json, a chat template, and the companions."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / _FILE, self._text)
@@ -144,6 +154,31 @@ class Tokenizer:
                 file.write(content)
         if note := self._config.get("scratchlm", {}).get("note"):
             say(f"{folder / _FILE}: {note}")
+
+    def with_special_tokens(self, names: Sequence[str]) -> "Tokenizer":
+        """A tokenizer that has these control tokens too, behind all ids that there are.
+
+        Names that are control tokens already are left as they are.
+
+        raises   ConfigError for a name that is an ordinary token, or cannot be one
+        """
+        new = [name for name in dict.fromkeys(names) if name not in self.special_tokens]
+        if not new:
+            return self
+        definition = with_added(self._definition, new, self.vocab_size, self._words)
+        more = Tokenizer(definition, self._config, self._companions, self._source)
+        expected = range(self.vocab_size, self.vocab_size + len(new))
+        if [more.special_tokens[name] for name in new] != list(expected):
+            raise ConfigError(
+                f"{self._source} has ids without a token, so the library gives new tokens ids that "
+                "are taken. Use another tokenizer."
+            )
+        return more
+
+    def with_chat_template(self, source: str) -> "Tokenizer":
+        """The same tokenizer with a chat template, which `save` writes beside it."""
+        companions = {**self._companions, TEMPLATE: source.encode()}
+        return Tokenizer(self._definition, self._config, companions, self._source)
 
     def encode(
         self,
@@ -168,7 +203,8 @@ class Tokenizer:
         """
         refuse_surrogates(text)
         if self._segmenter:
-            tokens = self._look_up(text, allowed_special, strict)
+            special = self.special_tokens if allowed_special else {}
+            tokens, _ = by_names(text, (), special, lambda part: (self._look_up(part, strict), []))
         else:
             (tokens,) = self._subwords([text], allowed_special, continues)
             if strict and self.unk_id in tokens:
@@ -176,6 +212,34 @@ class Tokenizer:
         begin = [self._required(self.bos_id, "bos")] if bos else []
         end = [self._required(self.eos_id, "eos")] if eos else []
         return begin + tokens + end
+
+    def offsets(
+        self, text: str, *, allowed_special: bool = False, plain: Collection[int] = ()
+    ) -> Encoded:
+        """The ids of a text as `encode` gives them, and the characters that each comes from.
+
+        plain     numbers of characters that are part of no control token, whatever they spell
+        returns   ids, and for each (start, end): several ids of one character have the same one
+
+        raises    DataError as `encode`
+        """
+        refuse_surrogates(text)
+        special = self.special_tokens if allowed_special else {}
+        if self._segmenter:
+            return by_names(text, plain, special, self._look_up_offsets)
+        if not special:
+            return self._subword_offsets(text, False, False)
+        return by_library(text, plain, set(special.values()), self._subword_offsets)
+
+    def _subword_offsets(self, text: str, allowed_special: bool, continues: bool) -> Encoded:
+        backend = self._backend(allowed_special, continues)
+        with no_panic(DataError, f"{self._source} failed to encode the text"):
+            encoding = backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def _look_up_offsets(self, text: str) -> Encoded:
+        assert self._segmenter
+        return self._look_up(text, strict=False), find_pieces(self._segmenter.split(text), text)
 
     def encode_batch(
         self,
@@ -270,16 +334,9 @@ class Tokenizer:
         start, end = backend.encode(text, add_special_tokens=False).offsets[nth]
         self._refuse(text[start:end], start)
 
-    def _look_up(self, text: str, allowed_special: bool, strict: bool) -> list[int]:
+    def _look_up(self, text: str, strict: bool) -> list[int]:
         """Encode characters or words by the vocabulary alone."""
         assert self._segmenter
-        if allowed_special and self.special_tokens:
-            names = "|".join(re.escape(name) for name in self.special_tokens)
-            tokens: list[int] = []
-            for part in re.split(f"({names})", text):
-                special = self.special_tokens.get(part)
-                tokens += self._look_up(part, False, strict) if special is None else [special]
-            return tokens
         words = self._segmenter.split(text)
         if self.unk_id is not None and not strict:
             unknown, find = self.unk_id, self._words.get
@@ -306,6 +363,7 @@ class Tokenizer:
             definition = without_prefix(definition) if continues else definition
             backend = build_backend(definition, self._source)
             backend.encode_special_tokens = not allowed_special
+            backend.post_processor = None  # it would take white space out of offsets
             self._backends[key] = backend
         return self._backends[key]
 
