@@ -73,7 +73,7 @@ ODD = st.text(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.one_of(ODD, st.text(st.characters(), max_size=50)))
 def test_normalising_twice_changes_nothing_more(text):
     once = normalise(text)
@@ -83,7 +83,7 @@ def test_normalising_twice_changes_nothing_more(text):
     assert not any(line != line.rstrip(" \t\u3000") for line in once.split("\n"))
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.one_of(ODD, st.text(st.characters(), max_size=50)))
 def test_simplifying_twice_changes_nothing_more(text):
     once = simplify(text)

@@ -1,6 +1,7 @@
 """The recipes that ship: complete, in order, and each threshold is where its user looks for it."""
 
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 
@@ -85,3 +86,21 @@ def test_thresholds_that_cannot_be(tmp_path, text, message):
 def test_no_limit_is_written_as_inf(tmp_path):
     (tmp_path / "mine.toml").write_text("[en.quality]\nmax_mean_chars = inf\n")
     assert load_recipe(tmp_path / "mine.toml").en.quality.max_mean_chars == float("inf")
+
+
+@pytest.mark.parametrize("page", ["corpus.md", "corpus.zh-CN.md"])
+def test_the_documentation_tells_the_thresholds_of_web(page):
+    web, shown = load_recipe("web"), {}
+    text = (Path(__file__).parents[2] / "docs" / page).read_text("utf-8")
+    for name, english, chinese in re.findall(r"^\| `(\w+\.\w+)` \| (.*?) \| (.*?) \|", text, re.M):
+        group, _, field = name.partition(".")
+        for limits, told in ((web.en, english), (web.zh, chinese)):
+            value = getattr(getattr(limits, group), field)
+            if isinstance(value, tuple):
+                value = ", ".join(f"{n}: {share:g}" for n, share in value)
+            assert told == (value if isinstance(value, str) else f"{value:,}".removesuffix(".0"))
+        shown.setdefault(group, set()).add(field)
+    for group in ("quality", "repetition", "fineweb", "c4"):
+        fields = {one.name for one in dataclasses.fields(getattr(web.en, group))}
+        lists = {"stop_words", "line_ends", "barred_lines", "barred_pages"}
+        assert shown[group] == fields - lists
