@@ -102,7 +102,7 @@ CRUMBS = st.sampled_from(
 @given(st.text() | st.lists(CRUMBS | st.text(max_size=3), max_size=12).map("".join))
 @example("a.org/%%34%31")
 @example("&%61mp;&utm_a&amp;lt;")
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_text_has_one_canonical_form(text):
     for url in (text, f"http://{text}", f"http://a.org/{text}", f"http://a.org/?{text}"):
         form = canonical(url)

@@ -137,7 +137,7 @@ def test_we_read_our_records(archive):
     st.binary(max_size=400),
     st.lists(st.tuples(st.from_regex(rb"[A-Za-z-]{1,12}", fullmatch=True), st.binary(max_size=20))),
 )
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_any_body_comes_back(tmp_path_factory, body, headers):
     harmless = [
         (key, value.translate(None, b"\r\n\0").strip())
