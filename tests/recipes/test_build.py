@@ -98,3 +98,21 @@ def test_times_that_cannot_be(tmp_path, text, options, complaint):
     with pytest.raises(ConfigError, match=complaint):
         build(text, tmp_path / "run", device="cpu", **options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 3, "budget": "20m"},
+        {"budget": "soon"},
+        {"budget": "1s"},
+        {"until": "tomorrow"},
+        {"seed": -1},
+        {"device": "tpu"},
+    ],
+)
+def test_settings_are_checked_before_a_folder_is_extracted(tmp_path, options):
+    (tmp_path / "page.html").write_text("<html><p>To be, or not to be.</p></html>")
+    with pytest.raises(ConfigError):
+        build(tmp_path / "page.html", tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()

@@ -57,6 +57,9 @@ def build(
     """
     began = began or time.monotonic()
     check_run_folder(Path(out), resume)
+    if resume == "never" or not (Path(out) / CONFIG).is_file():  # before a folder is extracted
+        _check(budget, until, steps, seed)
+        _seconds_left(budget, until, devices.choose_device(device)[0].type, began)
     choice = choose_for(
         as_text(paths, Path(out) / DOCUMENTS),
         out,
@@ -86,19 +89,13 @@ def choose_for(
     began: float | None = None,
 ) -> Choice:
     """What `build` trains, said with its reasons; nothing is written."""
-    if sum(map(bool, (budget, until, steps))) > 1:
-        raise ConfigError("budget, until and steps exclude each other: give one of them.")
-    for name, value in (("steps", steps), ("seed", seed)):
-        if value < 0:
-            raise ConfigError(f"{name} = {value} must be at least 0.")
+    _check(budget, until, steps, seed)
     text = TextConfig(tuple(str(path) for path in bundled.listed(paths)))
     if resume != "never" and (Path(out) / CONFIG).is_file():
         config = _choices_of(Path(out), budget, until, tokenizer, steps)
         return Choice(dataclasses.replace(config, text=text))
     chosen, _ = devices.choose_device(device)
-    if until:
-        until = next_time(until, datetime.now().astimezone()).isoformat(timespec="minutes")
-    seconds = _seconds(budget or ("" if until else BUDGETS[chosen.type]), until, began)
+    until, seconds = _seconds_left(budget, until, chosen.type, began)
     facts = look_at(find_files(bundled.resolve_all(paths)))
     choice = choose(facts, chosen, seconds, tokenizer=tokenizer, step_seconds=step_seconds)
     for reason in choice.reasons:
@@ -107,6 +104,23 @@ def choose_for(
     config = _length(choice, budget, until, steps, BUDGETS[chosen.type])
     config = config.replace("train", seed=seed).replace("data", seed=seed)
     return dataclasses.replace(choice, config=dataclasses.replace(config, text=text))
+
+
+def _check(budget: str, until: str, steps: int, seed: int) -> None:
+    if sum(map(bool, (budget, until, steps))) > 1:
+        raise ConfigError("budget, until and steps exclude each other: give one of them.")
+    for name, value in (("steps", steps), ("seed", seed)):
+        if value < 0:
+            raise ConfigError(f"{name} = {value} must be at least 0.")
+
+
+def _seconds_left(
+    budget: str, until: str, device_type: str, began: float | None
+) -> tuple[str, float]:
+    """`until` with its day, and the seconds up to then, or of the budget or the usual one."""
+    if until:
+        until = next_time(until, datetime.now().astimezone()).isoformat(timespec="minutes")
+    return until, _seconds(budget or ("" if until else BUDGETS[device_type]), until, began)
 
 
 def _seconds(budget: str, until: str, began: float | None) -> float:
