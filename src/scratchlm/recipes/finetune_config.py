@@ -29,7 +29,7 @@ def _train(micro_batch: int = 8) -> TrainConfig:
 class FinetuneConfig:
     """What every method has. A resumed run must have the same, but for what is in FREE."""
 
-    METHOD: ClassVar[str] = ""
+    METHOD: ClassVar[str] = ""  # its name
     LR: ClassVar[float] = 5e-5  # of full fine-tuning, where `lr` is 0
 
     model: Path  # the model or run that is fine-tuned; may stand first, without --model
@@ -130,9 +130,9 @@ FREE = {
 class SftConfig(FinetuneConfig):
     """Learning to answer from conversations."""
 
-    METHOD: ClassVar[str] = "sft"
+    METHOD: ClassVar[str] = "sft"  # its name
 
-    method: Literal["sft"] = "sft"
+    method: Literal["sft"] = "sft"  # as config.toml names it
     template: str = "auto"  # chatml, alpaca, a Jinja file; auto: the model's own, else chatml
     system: str = ""  # a system message for conversations without one
     label_smoothing: float = 0.0  # share of each target that all words get alike
@@ -150,9 +150,9 @@ class SftConfig(FinetuneConfig):
 class ClassifyConfig(FinetuneConfig):
     """Learning to tell classes of texts apart."""
 
-    METHOD: ClassVar[str] = "classify"
+    METHOD: ClassVar[str] = "classify"  # its name
 
-    method: Literal["classify"] = "classify"
+    method: Literal["classify"] = "classify"  # as config.toml names it
     test: float = 0.1  # share of the texts that are looked at once, at the end
     long: OnLong = "cut"  # longer texts: leave out, cut off, or stop there
     text_column: str = ""  # the key or column of the text; "" finds it
@@ -162,7 +162,7 @@ class ClassifyConfig(FinetuneConfig):
     pooling: Pooling = "last"  # read the state at the last token, or the mean of all
     layers: int = 0  # train the last so many blocks and the head only; 0 trains all
     label_smoothing: float = 0.0  # share of each target that all classes get alike
-    train: TrainConfig = field(default_factory=lambda: _train(16))
+    train: TrainConfig = field(default_factory=lambda: _train(16))  # steps, precision, checkpoints
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -183,14 +183,14 @@ class ClassifyConfig(FinetuneConfig):
 class DpoConfig(FinetuneConfig):
     """Learning from pairs of a better and a worse answer."""
 
-    METHOD: ClassVar[str] = "dpo"
-    LR: ClassVar[float] = 5e-6
+    METHOD: ClassVar[str] = "dpo"  # its name
+    LR: ClassVar[float] = 5e-6  # of full fine-tuning, where `lr` is 0
 
-    method: Literal["dpo"] = "dpo"
+    method: Literal["dpo"] = "dpo"  # as config.toml names it
     epochs: float = 1.0  # how often each pair is read; 0 takes train.steps
     template: str = "auto"  # chatml, alpaca, a Jinja file; auto: the model's own
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
-    train: TrainConfig = field(default_factory=lambda: _train(4))
+    train: TrainConfig = field(default_factory=lambda: _train(4))  # steps, precision, checkpoints
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -202,9 +202,9 @@ class DpoConfig(FinetuneConfig):
 class DistillConfig(FinetuneConfig):
     """Learning from a larger model's probabilities."""
 
-    METHOD: ClassVar[str] = "distill"
+    METHOD: ClassVar[str] = "distill"  # its name
 
-    method: Literal["distill"] = "distill"
+    method: Literal["distill"] = "distill"  # as config.toml names it
     teacher: Path | None = None  # the model or run to learn from; it has the same tokenizer
     temperature: float = 2.0  # how much the teacher's probabilities are evened out
     share: float = 0.5  # of the loss: the teacher's; the rest is the next token's
