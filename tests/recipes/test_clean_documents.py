@@ -304,7 +304,7 @@ def test_an_overlap_is_told(folder, evaluation, tmp_path, caplog):
         CleanConfig(on_overlap="report")
     with caplog.at_level("INFO"):
         clean_documents(folder, tmp_path / "out", config=config(evaluation, on_overlap="report"))
-    assert "1 document with text of animals.jsonl stay: see" in caplog.text
+    assert "Text of animals.jsonl stands in 1 document, kept: see" in caplog.text
     assert "exam" in texts(tmp_path / "out")
 
 

@@ -115,10 +115,10 @@ def clean_documents(
 
 def _tell_overlaps(out: Path, config: CleanConfig) -> None:
     found = read_json(out / REPORT)["overlap"] if config.evaluation else []
-    told = "stay" if config.on_overlap == "report" else "were dropped"
+    told = "kept" if config.on_overlap == "report" else "dropped"
     for one in found:
         n = counted(one["n_documents"], "document")
-        say(f"{n} with text of {one['benchmark']} {told}: see {out / REPORT}.")
+        say(f"Text of {one['benchmark']} stands in {n}, {told}: see {out / REPORT}.")
 
 
 def _shards(folder: Path) -> list[Path]:
