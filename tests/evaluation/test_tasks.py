@@ -105,7 +105,7 @@ def cmmlu_rows(letters: str) -> list[str]:
 
 def test_cmmlu_shows_the_examples_of_its_subject(tmp_path: Path):
     for subject in ("anatomy", "arts"):
-        write_lines(tmp_path / "data" / "dev" / f"{subject}.csv", *cmmlu_rows("ABCDA"))
+        write_lines(tmp_path / "data" / "dev" / f"{subject}.csv", *cmmlu_rows("ABCDAB"))
         write_lines(tmp_path / "data" / "test" / f"{subject}.csv", *cmmlu_rows("DB"))
     task = load_task("cmmlu", tmp_path, limit=1)
     assert [item.subject for item in task.items] == ["anatomy", "arts"]
