@@ -8,6 +8,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from scratchlm.base.errors import DataError
+from scratchlm.formats.gguf_file import open_gguf
+from scratchlm.formats.gguf_tokenizer import read_tokenizer
 from scratchlm.tokenizer.chat_presets import ALPACA, CHATML
 from scratchlm.tokenizer.chat_template import ChatTemplate
 from scratchlm.tokenizer.tokenizer import Tokenizer
@@ -102,6 +104,15 @@ def test_a_real_tokenizer_with_its_own_template(shared_data, tmp_path):
     assert tokenizer.chat_template
     compared = list(compare(tokenizer.chat_template, tokenizer, tmp_path))
     assert len(compared) == 2 * len(TALKS)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "phi-3"])
+def test_vocabularies_of_llama_cpp_with_their_own_templates(name, shared_data, tmp_path):
+    file = shared_data / "tokenizers" / "llama.cpp-ggml-vocab" / f"ggml-vocab-{name}.gguf"
+    with open_gguf(file) as opened:
+        source = opened.fields["tokenizer.chat_template"]
+        tokenizer = read_tokenizer(opened.fields, str(file)).with_chat_template(source)
+    assert len(list(compare(source, tokenizer, tmp_path))) == 2 * len(TALKS)
 
 
 def test_a_template_inside_transformers(tokenizers, tmp_path):

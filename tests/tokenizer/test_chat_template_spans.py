@@ -177,6 +177,28 @@ def test_marks_that_change_the_text(tokenizer):
     ]
 
 
+def test_marks_that_move_the_text(tokenizer):
+    """A mark makes nine characters ten, and what stands behind that one place later."""
+    source = (
+        "{% for m in messages %}{{ m.role }}, {{ m.content | length }}: {{ m.content }}\n\n"
+        "{% endfor %}"
+    )
+    talk = [USER, {"role": "assistant", "content": "Yes. Yes."}, FURTHER, LAST]
+    assert written(source, tokenizer, talk) == [
+        "assistant, 9: Yes. Yes.\n\n",
+        "assistant, 13: " + LAST["content"] + "\n\n",
+    ]
+
+
+def test_thoughts_that_the_prompt_has_begun(tokenizer):
+    """What the prompt has written already is not learned, though the content has it too."""
+    source = CHATML.replace("<|im_start|>assistant\\n", "<|im_start|>assistant\\n<think>\\n")
+    assert source != CHATML
+    expected = THOUGHT["content"].removeprefix("<think>\n") + "<|im_end|>"
+    assert written(source, tokenizer, [USER, THOUGHT]) == [expected]
+    assert written(source, tokenizer, [USER, LAST]) == [LAST["content"] + "<|im_end|>"]
+
+
 @pytest.mark.parametrize(
     "change", ["{{ m.content | upper }}", "{{ m.content | length }}", "{{ m.content[::-1] }}", ""]
 )

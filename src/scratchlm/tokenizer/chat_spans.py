@@ -170,7 +170,7 @@ class Finder:
         words_end, prompt = self._words_end.get(number), self._prompts[number]
         if words_end is None and prompt and not _content(message).strip():
             words_end = prompt[0]
-        if words_end is None or message.get("tool_calls"):
+        if words_end is None:
             return self._by_prefix(number)
         start = self._start(message, prompt, words_end)
         end = self._ending.end(self._text, words_end)

@@ -8,8 +8,8 @@ elsewhere the sizes that `chat_sandbox.py` checks, and time, are what bounds it)
 file either, should it ever leave Jinja's sandbox.
 
 One process serves all templates of a program, and one question has all renderings of a
-conversation: measured on two Zen 5 cores, the way there and back takes .05 ms of .15 ms for a
-short conversation in ChatML.
+conversation. On two Zen 5 cores the way there and back takes .06 ms, and a short conversation in
+ChatML .03 ms (measured): 11,000 in a second.
 """
 
 import atexit
