@@ -89,6 +89,21 @@ def test_sharing_and_batches_change_nothing(shape, max_tokens, tokenizer):
         assert (found.greedy, found.n_tokens) == (greedy, one.n_targets)
 
 
+def test_threads_change_nothing(tokenizer):
+    before = torch.get_num_threads()
+    model, given = make_model(family="llama"), sequences()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(Scorer(model, tokenizer, max_tokens_per_batch=200).score(given))
+    finally:
+        torch.set_num_threads(before)
+    for one, two, three in zip(*found, strict=True):
+        assert (two.nats, three.nats) == pytest.approx((one.nats, one.nats), rel=1e-6, abs=1e-6)
+        assert two.greedy == three.greedy == one.greedy
+
+
 def test_what_is_shared_is_read_once_and_only_targets_reach_the_head(tokenizer, monkeypatch):
     model = make_model()
     given = sequences()

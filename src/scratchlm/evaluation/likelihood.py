@@ -19,6 +19,7 @@ from scratchlm.base.log import warn
 from scratchlm.base.progress import Progress, counted
 from scratchlm.base.runtime import keep_freed_memory
 from scratchlm.evaluation.prefix_tree import Group, Row, lay_out
+from scratchlm.evaluation.side_by_side import side_by_side
 from scratchlm.evaluation.tree_cache import TreeCache, read_stem
 from scratchlm.generation.prompt import beginning
 from scratchlm.model.cache import KVCache
@@ -227,19 +228,29 @@ class Scorer:
         if len(group.stem):
             stem = read_stem(self.model, torch.from_numpy(group.stem).to(self.device))
             progress.advance(len(group.stem))
-        for rows in self._batches(group.rows):
-            hidden = self._hidden(rows, stem)
-            places = _Places.of(rows, sums.encoded)
-            sums.add(places.numbers, *self._log_probs(hidden, places))
+        batches = list(self._batches(group.rows))
+
+        def run(rows: list[Row]) -> tuple[_Places, np.ndarray, np.ndarray]:
+            with torch.inference_mode():  # which each thread has for itself
+                places = _Places.of(rows, sums.encoded)
+                return places, *self._log_probs(self._hidden(rows, stem), places)
+
+        for rows, found in zip(batches, side_by_side(run, batches, self.device), strict=True):
+            sums.add(*found)
             progress.advance(sum(map(len, rows)))
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        """Rows of about one length, the longest first, so that little is padding."""
+        """Rows of about one length, the longest first, so that little is padding.
+
+        Where there are few rows, batches are smaller, so that all workers have about as much to do.
+        """
+        even = sum(map(len, rows)) // (4 * torch.get_num_threads())
+        most = min(self.max_tokens_per_batch, max(even, _FEW_TOKENS))
         batch: list[Row] = []
         for row in sorted(rows, key=len, reverse=True):
             if batch:
                 longest, n = len(batch[0]), len(batch) + 1
-                full = n * longest > self.max_tokens_per_batch
+                full = n * longest > most
                 uneven = len(row) < (longest if longest > self._even else 3 * longest // 4)
                 if full or (uneven and (longest > self._even or n * longest > _FEW_TOKENS)):
                     yield batch
@@ -318,14 +329,14 @@ class _Sums:
         self._nats = np.zeros(len(encoded))
         self._greedy = np.ones(len(encoded), dtype=bool)
 
-    def add(self, numbers: np.ndarray, log_probs: np.ndarray, greedy: np.ndarray) -> None:
+    def add(self, places: _Places, log_probs: np.ndarray, greedy: np.ndarray) -> None:
         if not np.isfinite(log_probs).all():
             raise CheckpointError(
                 "the model's logits are not numbers: its weights are damaged, or too large for "
                 "float16. Load it with dtype float32, or take an earlier checkpoint."
             )
-        np.add.at(self._nats, numbers, log_probs)
-        np.logical_and.at(self._greedy, numbers, greedy)
+        np.add.at(self._nats, places.numbers, log_probs)
+        np.logical_and.at(self._greedy, places.numbers, greedy)
 
     def likelihoods(self) -> list[Likelihood]:
         return [
