@@ -117,6 +117,8 @@ def test_cmmlu_shows_the_examples_of_its_subject(tmp_path: Path):
     assert item.prompt.endswith("答案： A\n\n题目0\nA. 甲\nB. 乙\nC. 丙\nD. 丁\n答案：")
     assert task.requests(item)[3][1] == " D"
     assert item.right == 3
+    # What other items share, such as the examples, is not the item's own.
+    assert item.text == "题目0\nA. 甲\nB. 乙\nC. 丙\nD. 丁\n答案：\nA\nB\nC\nD\n"
     write_lines(tmp_path / "data" / "dev" / "arts.csv", *cmmlu_rows("AB"))
     with pytest.raises(DataError, match=r"arts\.csv:2: 2 of the 5 examples of subject 'arts'"):
         load_task("cmmlu", tmp_path)

@@ -5,6 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scratchlm.model.config import ModelConfig
+from scratchlm.model.lora import LoraConfig, add_adapters
+from scratchlm.model.nf4 import quantise_frozen
 from scratchlm.model.transformer import Transformer
 
 FAMILIES = ["gpt2", "llama", "qwen3"]
@@ -27,6 +29,34 @@ def test_flops_formula_counts_what_pytorch_counts(family, tie):
         model(tokens).sum().backward()
     # PyTorch counts the forward and backward products; attention whole, as the formula does.
     assert counter.get_total_flops() == pytest.approx(16 * model.flops_per_token(16), rel=0.12)
+
+
+def adapt(model):
+    add_adapters(model, LoraConfig(rank=2), torch.Generator().manual_seed(0))
+
+
+def adapt_four_bits(model):
+    quantise_frozen(model)
+    adapt(model)
+
+
+def freeze_all_but_the_end(model):
+    model.requires_grad_(False)
+    for part in (model.blocks[-1], model.head):
+        part.requires_grad_(True)
+
+
+@pytest.mark.parametrize("freeze", [adapt, adapt_four_bits, freeze_all_but_the_end])
+def test_flops_of_a_model_that_is_partly_frozen(freeze):
+    model = make("llama", d_model=64, tie_embeddings=False)
+    whole = model.flops_per_token(16)
+    freeze(model)
+    tokens = torch.zeros(1, 16, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        model(tokens).sum().backward()
+    found = model.flops_per_token(16)
+    assert counter.get_total_flops() == pytest.approx(16 * found, rel=0.12)
+    assert found < 0.8 * whole
 
 
 @pytest.mark.parametrize("family", FAMILIES)

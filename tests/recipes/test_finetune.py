@@ -12,6 +12,7 @@ import torch
 from scratchlm.base.errors import CheckpointError, ConfigError, DataError
 from scratchlm.checkpoint.folder import load_classifier, load_model, save_model
 from scratchlm.cli.main import main
+from scratchlm.data.rows import IGNORE
 from scratchlm.examples.labels import Labelled
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
@@ -246,3 +247,53 @@ def test_what_cannot_be_is_one_error(base, data, tmp_path, words, message, capsy
 def test_steps_follow_from_epochs(base, data):
     config, lesson = prepare_lesson(sft(base, data, epochs=1.5))
     assert config.train.steps == -(-3 * len(lesson.train) // 16)
+
+
+def test_a_cut_conversation_may_lose_its_end(base, data):
+    whole = prepare_lesson(sft(base, data))[1]
+    longest = max(map(len, whole.train))
+    _, lesson = prepare_lesson(sft(base, data, seq_len=longest - 2, long="cut"))
+    assert lesson.fitted[0].long
+    assert len(lesson.train) == len(whole.train)
+    assert max(map(len, lesson.train)) == longest - 2
+
+
+def test_answers_of_weight_zero_are_only_read(base, tmp_path):
+    talk = [
+        {"role": "user", "content": "say one"},
+        {"role": "assistant", "content": "two two", "weight": 0},
+        {"role": "user", "content": "say 红"},
+        {"role": "assistant", "content": "红 红", "weight": 1},
+    ]
+    path = tmp_path / "talk.jsonl"
+    path.write_text(json.dumps({"messages": talk}) + "\n", encoding="utf-8")
+    learned = learned_of(base, path)
+    assert [text.strip() for text in learned] == ["红 红<|im_end|>"]
+    for message in talk:
+        message.pop("weight", None)
+    path.write_text(json.dumps({"messages": talk}) + "\n", encoding="utf-8")
+    assert len(learned_of(base, path)) == 2
+    talk[1]["weight"] = 0.5
+    path.write_text(json.dumps({"messages": talk}) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"talk\.jsonl:1: message 2 .* has the weight 0\.5"):
+        learned_of(base, path)
+
+
+def learned_of(base: Path, path: Path) -> list[str]:
+    """The stretches of targets of the only example."""
+    _, lesson = prepare_lesson(SftConfig(base, (path,), validation=0.0))
+    (example,) = lesson.train
+    runs, last = [], None
+    for at, target in enumerate(example.targets.tolist()):
+        if target != IGNORE:
+            runs = [*runs[:-1], [*runs[-1], target]] if last == at - 1 else [*runs, [target]]
+            last = at
+    return [lesson.tokenizer.decode(run) for run in runs]
+
+
+@pytest.mark.parametrize(("lr", "warned"), [(1e-12, True), (3e-3, False)])
+def test_a_loss_that_stays_at_ln_2_is_told(base, data, tmp_path, lr, warned, caplog):
+    train = replace(TRAIN, steps=25, micro_batch=4, eval_every=0)
+    config = DpoConfig(base, (data / "pairs.jsonl",), lr=lr, epochs=0, train=train)
+    finetune(config, tmp_path / "run")
+    assert ("the loss has been 0.6931 nats" in caplog.text) == warned

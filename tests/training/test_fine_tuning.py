@@ -79,11 +79,11 @@ def test_classes_with_weights_are_pytorchs_mean():
     truth = torch.tensor([0, 2, 1, 2])
     targets[:, -1] = truth
     weights = torch.tensor([0.5, 1.0, 2.0])
-    goal = fine_tuning.classes(weights)
+    goal = fine_tuning.classes(len(weights), weights)
     mean = goal.total(model, tokens, targets, None) / goal.count(Batch(tokens, targets))
     logits = model(tokens)[:, -1]
     torch.testing.assert_close(mean, F.cross_entropy(logits, truth, weight=weights))
-    assert fine_tuning.classes().count(Batch(tokens, targets)) == 4
+    assert fine_tuning.classes(3).count(Batch(tokens, targets)) == 4
 
 
 def test_distillation_is_hintons_sum(rows, monkeypatch):

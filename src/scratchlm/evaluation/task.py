@@ -103,6 +103,7 @@ class Item:
     choices   without the separator before them; of kind continuation and text the text itself
     right     which of the choices, from 0
     answer    of kind answers: the right one as it is written
+    n_before  characters of the prompt that come before the question: description and examples
     """
 
     id: str
@@ -112,6 +113,12 @@ class Item:
     choices: tuple[str, ...] = ()
     right: int = 0
     answer: str = ""
+    n_before: int = 0
+
+    @property
+    def text(self) -> str:
+        """All that is this item's own: the question and the answers."""
+        return "\n".join((self.prompt[self.n_before :], *self.choices, self.answer))
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,8 @@ class _Making:
         for one in shown:
             answer = one.choices[one.right] if one.choices else one.answer
             parts.append(f"{one.prompt}{self._about.separator}{answer}\n\n")
-        prompt = "".join([*parts, item.prompt])
-        return replace(item, prompt=prompt)
+        before = "".join(parts)
+        return replace(item, prompt=before + item.prompt, n_before=len(before))
 
     def _values(self, entry: Entry) -> tuple[dict[str, Any], str]:
         subject = self._subject.render(entry.values, entry.place)

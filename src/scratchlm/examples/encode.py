@@ -52,9 +52,12 @@ class Example:
 def of_conversation(conversation: Conversation, template: ChatTemplate) -> Example:
     """A conversation; its targets are what the assistant wrote, each answer with its end.
 
+    An answer whose message has the weight 0 is read and not learned (OpenAI's fine-tuning format).
+
     raises   DataError for a conversation that the template refuses
     """
-    ids, learned = template.encode_with_targets(conversation.messages)
+    only_read = {n for n, one in enumerate(conversation.messages) if one.get("weight") == 0}
+    ids, learned = template.encode_with_targets(conversation.messages, only_read)
     tokens = np.asarray(ids, dtype=np.int64)
     targets = np.where(np.asarray(learned[1:], dtype=bool), tokens[1:], IGNORE)
     if conversation.n_prompt:
@@ -188,24 +191,20 @@ def _listed(places: Sequence[str]) -> str:
     return ", ".join(places[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def check(examples: Sequence[Example], vocab_size: int, ends: Callable[[int], bool]) -> None:
-    """What must hold before the first step of training on conversations.
+def check(example: Example, vocab_size: int, ends: Callable[[int], bool]) -> None:
+    """What must hold of a whole conversation, before it is cut to the context.
 
     ends     whether an id ends an answer
-    raises   DataError naming the place of an id outside the vocabulary, of an answer whose end is
-             not learned, and of an example without targets
+    raises   DataError for an id outside the vocabulary, and for an answer whose end is not learned
     """
-    for example in examples:
-        if (most := int(example.tokens.max())) >= vocab_size:
-            raise DataError(
-                f"{example.place} has the id {most}, and the model only {vocab_size} ids: its "
-                "tokenizer is another one."
-            )
-        learned = np.flatnonzero(example.targets != IGNORE)
-        if not len(learned):
-            raise DataError(f"{example.place}: every target is masked, so nothing is learned.")
-        if not ends(int(example.targets[learned[-1]])):
-            raise DataError(
-                f"{example.place}: the last answer is learned without its end token, so the model "
-                "would never stop. Mend the chat template: an answer ends with a control token."
-            )
+    if (most := int(example.tokens.max())) >= vocab_size:
+        raise DataError(
+            f"{example.place} has the id {most}, and the model only {vocab_size} ids: its "
+            "tokenizer is another one."
+        )
+    learned = np.flatnonzero(example.targets != IGNORE)
+    if len(learned) and not ends(int(example.targets[learned[-1]])):
+        raise DataError(
+            f"{example.place}: the last answer is learned without its end token, so the model "
+            "would never stop. Mend the chat template: an answer ends with a control token."
+        )

@@ -71,6 +71,9 @@ def _message(value: Any, which: str, place: str) -> Message:
         raise BadRecord(place, "unknown role", detail)
     # what templates may ask for: tool_calls, name, reasoning_content; Parquet fills up with None
     more = {key: one for key, one in value.items() if key not in spelling and one is not None}
+    if more.get("weight", 1) not in (0, 1):
+        detail = f"{which} has the weight {more['weight']!r:.40}: 1 is learned, 0 is not"
+        raise BadRecord(place, "unknown weight", detail)
     content = "" if written is None and more.get("tool_calls") else text_of(written, which, place)
     if not content.strip() and role == "assistant" and not more.get("tool_calls"):
         raise BadRecord(place, "empty answer", f"{which}, the assistant's, is empty")

@@ -361,16 +361,35 @@ class Transformer(nn.Module):
         """Floating-point operations of one training token at context T, forward and backward.
 
         Six for each weight of a matrix product, and 12 n_layers n_heads Dh T for attention, counted
-        whole (arXiv:2204.02311, appendix B); the embedding look-up is free, and so are experts that
-        the token does not pass through.
+        whole (arXiv:2204.02311, appendix B). A frozen weight takes four, or two where nothing below
+        it learns, so that no gradient flows back through it. The embedding look-up is free, and so
+        are experts that the token does not pass through.
         """
         c = self.config
-        matrices = sum(w.numel() for n, w in self.named_parameters() if w.ndim == 2)
-        for block in self.blocks:
-            if isinstance(block.ffn, Experts):
-                idle = 1 - c.n_active / c.n_experts
-                matrices -= round(idle * sum(w.numel() for w in block.ffn.experts.parameters()))
-        matrices -= sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Embedding))
-        if c.tie_embeddings:
-            matrices += self.head.weight.numel()
-        return 6 * matrices + 12 * c.n_layers * c.n_heads * c.d_head * T
+        attention = 2 * c.n_heads * c.d_head * T  # forward, of one block
+        learns = any(weight.requires_grad for weight in self.embedding.parameters())
+        flops = 0.0
+        for part in (*self.blocks, self.head):
+            learns |= any(weight.requires_grad for weight in part.parameters())
+            flops += _matrix_flops(part, c, learns)
+            if part is not self.head:
+                flops += attention * (6 if learns else 2)
+        return flops
+
+
+def _matrix_flops(part: nn.Module, config: ModelConfig, learns: bool) -> float:
+    """Operations of one token in the matrix products of a block or of the head.
+
+    learns   whether a gradient flows back through it
+    """
+    flops = 0.0
+    for name, layer in part.named_modules():
+        if not isinstance(layer, nn.Linear):
+            continue
+        weights = [w for w in layer.parameters() if w.ndim == 2]
+        base = layer.in_features * layer.out_features  # also where it is packed in 4 bits
+        n = base + sum(w.numel() for w in weights if w is not layer.weight)
+        trained = sum(w.numel() for w in weights if w.requires_grad)
+        share = config.n_active / config.n_experts if ".experts." in name else 1.0
+        flops += share * ((4 if learns else 2) * n + 2 * trained)
+    return flops

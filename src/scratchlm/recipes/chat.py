@@ -203,12 +203,6 @@ class Dialogue(Session):
         """Say a line to the model and let it answer; Ctrl-C ends its answer."""
         if not line.strip():
             return
-        for name in self.tokenizer.special_tokens:
-            if name in line:
-                raise ConfigError(
-                    f"{name} is a control token of this model: written in a message it would end "
-                    "or begin another. Leave it out."
-                )
         messages = [*self.messages, {"role": "user", "content": line}]
         self.ids, self.text = self.template.encode(messages), ""
         self._write(Request(tuple(self.ids), self.sampling, ends=self._ends, window=True))

@@ -260,10 +260,7 @@ def _judged(
 
 def _overlaps(place: Path, tasks: Sequence[Task], texts: Sequence[Path]) -> dict[str, Overlap]:
     """What each set shares with the training text; {} where none of that is at hand."""
-    sets = {
-        task.name: ["\n".join((item.prompt, *item.choices, item.answer)) for item in task.items]
-        for task in tasks
-    }
+    sets = {task.name: [item.text for item in task.items] for task in tasks}
     for path in texts:
         sets[str(path)] = [document.text for document in read_documents(find_files([path]))]
     found = training_overlaps(sets, place, _learned(place))

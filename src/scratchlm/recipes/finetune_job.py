@@ -157,7 +157,8 @@ class FinetuneJob:
     def _make_goal(self, model: Transformer, device: torch.device) -> Goal:
         config = self.config
         if isinstance(config, ClassifyConfig):
-            return fine_tuning.classes(self._class_weights(), config.label_smoothing)
+            n = len(self.lesson.class_names)
+            return fine_tuning.classes(n, self._class_weights(), config.label_smoothing)
         if isinstance(config, DpoConfig):
             reference: Reference = _without_adapters
             if not config.lora:

@@ -97,11 +97,14 @@ def make_lesson(config: FinetuneConfig, tokenizer: Tokenizer) -> Lesson:
 def _of_conversations(config: SftConfig | DistillConfig, speaker: Speaker) -> Lesson:
     found = read_conversations(config.data, skip_bad=config.skip_bad, system=config.system)
     parts = split_examples(found, validation=config.validation, test=0.0, seed=config.train.seed)
-    template = speaker.template
-    fitted = _encoded(config, parts, lambda one: of_conversation(one, template))
+
+    def encode(one: Conversation) -> Example:
+        example = of_conversation(one, speaker.template)
+        check(example, speaker.tokenizer.vocab_size, speaker.ends_answer)
+        return example
+
+    fitted = _encoded(config, parts, encode)
     train, validation = (one.examples for one in fitted)
-    for part in (train, validation):
-        check(part, speaker.tokenizer.vocab_size, speaker.ends_answer)
     return Lesson(speaker.tokenizer, train, validation, (), speaker, (), parts.validation, fitted)
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Protocol, Self
 
 from scratchlm.base import device as devices
-from scratchlm.base.log import say
+from scratchlm.base.log import say, warn
 from scratchlm.base.progress import Progress
 from scratchlm.checkpoint.behind import Behind
 from scratchlm.model.transformer import Transformer
@@ -15,6 +15,9 @@ from scratchlm.recipes.samples import sample_text
 from scratchlm.training.metrics import Metrics, NoMetrics
 from scratchlm.training.parallel import Processes
 from scratchlm.training.trainer import Hook, Trainer
+
+IDLE_STEPS = 20  # with a loss that does not move, after which the user is warned
+IDLE_NATS = 1e-5
 
 
 class Score(Protocol):
@@ -60,6 +63,7 @@ class RunHooks:
         self.seconds = 0.0
         self._best_step = 0
         self._without_gain = 0
+        self._idle = 0  # steps in a row
 
     def pairs(self) -> list[Hook]:
         """(every, function): a checkpoint comes last, so that it holds what the others decided."""
@@ -96,6 +100,21 @@ class RunHooks:
             note=f"loss {last.loss_nats:.4f}, lr {last.lr:.2e}, grad norm {last.grad_norm:.2f}, "
             f"{last.tokens_per_s:,.0f} tokens/s, MFU {last.mfu:.0%}, {memory >> 20:,} MB",
         )
+        self._warn_if_idle(trainer)
+
+    def _warn_if_idle(self, trainer: Trainer) -> None:
+        """Say once that the loss stays that of a model that tells nothing apart."""
+        idle, last = trainer.goal.idle, trainer.last
+        assert last is not None
+        stays = idle is not None and abs(last.loss_nats - idle) < IDLE_NATS
+        self._idle = self._idle + 1 if stays else 0
+        if self._idle == IDLE_STEPS:
+            warn(
+                f"step {trainer.step}: for {IDLE_STEPS} steps the loss has been {idle:.4f} nats, "
+                "that of a model that tells nothing apart, so nothing is learned. Raise the "
+                f"learning rate (it is {last.lr:.1e} now), and look at what is learned with "
+                '"scratchlm preview".'
+            )
 
     def _evaluate(self, trainer: Trainer) -> None:
         train = self.job.config.train

@@ -6,7 +6,7 @@ A template comes with a model, so it is a stranger's program: it runs in a proce
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -99,16 +99,17 @@ class ChatTemplate:
         return told.text, told.answers
 
     def encode_with_targets(
-        self, messages: Messages, **variables: Any
+        self, messages: Messages, only_read: Collection[int] = (), **variables: Any
     ) -> tuple[list[int], list[bool]]:
         """The ids of a whole conversation, and for each whether the assistant wrote any of it.
 
-        raises   as `spans`
+        only_read   numbers of messages from 0 that are not counted as the assistant's
+        raises      as `spans`
         """
         told = self._tell(messages, False, variables, find=True)
         ids, places = self._tokenizer.offsets(told.text, allowed_special=True, plain=told.written)
         targets = [False] * len(ids)
-        spans = iter(told.answers)
+        spans = iter(_learned(messages, told.answers, only_read))
         span = next(spans, None)
         for k, (start, end) in enumerate(places):
             while span and start >= span[1]:
@@ -203,3 +204,16 @@ class ChatTemplate:
         ]
         as_name, as_text = ("".join(parts or ("",)) for parts in written)
         return as_name != as_text.replace(_HIDDEN, name[0])
+
+
+def _learned(messages: Messages, spans: list[Span], only_read: Collection[int]) -> list[Span]:
+    """The answers without those that are only read."""
+    if not only_read:
+        return spans
+    numbers = [n for n, one in enumerate(messages) if one["role"] == "assistant"]
+    if len(numbers) != len(spans):
+        raise DataError(
+            f"the chat template marks {len(spans)} generated parts in a conversation of "
+            f"{len(numbers)} answers, so that the answers of weight 0 cannot be told from the rest."
+        )
+    return [span for number, span in zip(numbers, spans) if number not in only_read]

@@ -1,5 +1,6 @@
 """What fine-tuning minimises, beside the plain next token: answers, classes, distillation."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -42,10 +43,11 @@ def answers(label_smoothing: float = 0.0) -> Goal:
     return Goal(total, _n_targets)
 
 
-def classes(weights: Tensor | None = None, label_smoothing: float = 0.0) -> Goal:
+def classes(n: int, weights: Tensor | None = None, label_smoothing: float = 0.0) -> Goal:
     """Nats of the classes of texts; a target is the number of a class where a text ends.
 
-    weights   (classes,): how much a text of each counts; None: all the same
+    n         how many classes there are
+    weights   (n,): how much a text of each counts; None: all the same
     """
 
     def total(
@@ -67,7 +69,7 @@ def classes(weights: Tensor | None = None, label_smoothing: float = 0.0) -> Goal
             return count_targets(batch.targets)
         return float(weights[batch.targets[batch.targets != IGNORE]].sum())
 
-    return Goal(total, count)
+    return Goal(total, count, idle=math.log(n))
 
 
 def distillation(teacher: Transformer, temperature: float, share: float) -> Goal:

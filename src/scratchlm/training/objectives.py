@@ -39,11 +39,14 @@ class Goal:
     count      of what a batch's sum is to be divided by: targets, pairs, weights
     measured   further sums since it was last asked, for metrics.jsonl: {name: sum}; each is
                divided by the step's count
+    idle       the loss of a model that tells nothing apart: training that stays at just this
+               number learns nothing
     """
 
     total: Objective
     count: Callable[[TokenBatch], float]
     measured: Callable[[], dict[str, float]] | None = None
+    idle: float | None = None
 
 
 def next_token_total(

@@ -51,7 +51,8 @@ class PreferenceGoal:
 
     def goal(self) -> Goal:
         """What the trainer minimises; its count is that of the pairs."""
-        return Goal(self.total, count_pairs, self.take)
+        idle = pair_losses(torch.zeros(()), self.config).item()  # of DPO ln 2
+        return Goal(self.total, count_pairs, self.take, idle)
 
     def take(self) -> dict[str, float]:
         """Sums over pairs since the last call: rewards, their margin, and pairs the right way."""
