@@ -4,7 +4,8 @@
         --instructions instruction-data.json --preferences instruction-data-with-preference.json \
         --own RUN --rounds 1
 
-Each line is one `scratchlm finetune` with its usual settings, up to the written model. `--own` is a
+Each line is one `scratchlm finetune` with its usual settings, up to the written model (and its test
+on a fifth of the texts); spam is read once (`--epochs 1 --test 0.2`). `--own` is a
 small model of yours, for comparison. After training on instructions, all held-out questions are
 answered greedily: the share that the end token ends is counted.
 """

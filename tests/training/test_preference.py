@@ -107,6 +107,54 @@ def test_the_loss_is_that_of_trl(pairs, config, packed):
     assert count_pairs(batch) == 3
 
 
+class Stored(torch.nn.Module):
+    """A model that has its logits written down."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+        self.head = torch.nn.Linear(V, V, bias=False)
+        self.head.weight = torch.nn.Parameter(torch.eye(V))
+
+    def hidden(self, *_, **__):
+        return self.logits
+
+
+@pytest.mark.parametrize(
+    ("variant", "tolerance"),
+    [("dpo", 1e-6), ("length-normalised", 1e-6), ("ipo", 1e-5)],  # a square of small differences
+)
+def test_on_stored_logits_the_loss_is_that_of_trl_in_float64(variant, tolerance):
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        one = pair(rng, 3, *rng.integers(1, 12, size=2).tolist())
+        batch = lay_out([one], packed=False)
+        shape = *batch.tokens.shape, V
+        stored = [torch.from_numpy(rng.normal(0, 2, shape)).float() for _ in range(2)]
+        config = PreferenceConfig(variant, 0.3)
+        goal = PreferenceGoal(config, frozen_copy(Stored(stored[1])))
+        found = goal.total(Stored(stored[0]), batch.tokens, batch.targets, batch.segments)
+        expected = trl_of_logits(stored, one, config)
+        assert found.item() == pytest.approx(expected, rel=tolerance, abs=tolerance)
+
+
+def trl_of_logits(stored, one, config):
+    """`trl`, where both answers stand in one row of logits."""
+    parts = [np.flatnonzero(one.segments == k) for k in (0, 1)]
+    losses = []
+    for logits in stored:  # of the policy, of the reference
+        log_p = logits[0].double().log_softmax(-1)
+        for at in parts:
+            learned = [i for i in at if one.targets[i] != IGNORE]
+            values = log_p[learned, one.targets[learned]]
+            losses.append(values.sum() if config.variant == "dpo" else values.mean())
+    chosen, rejected, chosen_before, rejected_before = losses
+    margin = (chosen - chosen_before) - (rejected - rejected_before)
+    if config.variant == "ipo":
+        return ((margin - 1 / (2 * config.beta)) ** 2).item()
+    return -F.logsigmoid(config.beta * margin).item()
+
+
 def test_at_first_the_loss_is_ln_2_and_nothing_is_told_apart(pairs):
     policy = model_of(0)
     goal = PreferenceGoal(PreferenceConfig(), frozen_copy(model_of(0)))
