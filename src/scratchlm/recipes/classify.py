@@ -13,6 +13,7 @@ from scratchlm.base.log import say, warn
 from scratchlm.checkpoint.folder import load_classifier, load_tokenizer
 from scratchlm.data.rows import IGNORE
 from scratchlm.evaluation.loss import evaluating
+from scratchlm.evaluation.side_by_side import side_by_side
 from scratchlm.examples.batches import lay_out
 from scratchlm.examples.encode import Example, text_ids
 from scratchlm.examples.labels import Labelled
@@ -20,7 +21,7 @@ from scratchlm.model.classifier import Classifier
 from scratchlm.recipes.load import find_model
 from scratchlm.tokenizer.tokenizer import Tokenizer
 
-TOGETHER = 64  # texts that are looked at in one go, sorted by length
+TOGETHER = 128  # texts that are looked at in one go, sorted by length
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,24 @@ class TextClassifier:
         targets = [IGNORE] * (min(len(ids), most) - 1) + [0]
         return Example(ids[:most], torch.tensor(targets).numpy(), "cut" if len(ids) > most else "")
 
-    @torch.inference_mode()
     def _verdicts(self, examples: list[Example]) -> list[Verdict]:
-        """Of a few texts: one row each, those of like length together."""
-        order = sorted(range(len(examples)), key=lambda i: len(examples[i]))
+        """Of a few texts: one row each, those of like length together, the longest first."""
+        order = sorted(range(len(examples)), key=lambda i: -len(examples[i]))
+        batches = [order[start : start + 16] for start in range(0, len(order), 16)]
         verdicts: list[Verdict | None] = [None] * len(examples)
         with evaluating(self.model) as device:
-            for start in range(0, len(order), 16):
-                some = order[start : start + 16]
-                batch = lay_out([examples[i] for i in some], packed=False)
-                at = (batch.targets != IGNORE).to(device)
-                scores = self.model.scores(batch.tokens.to(device), at)  # (n, classes)
-                for i, row in zip(some, scores.softmax(dim=-1).tolist(), strict=True):
+
+            def rows_of(some: list[int]) -> list[list[float]]:
+                with torch.inference_mode():  # which each thread has for itself
+                    batch = lay_out([examples[i] for i in some], packed=False)
+                    at = (batch.targets != IGNORE).to(device)
+                    scores = self.model.scores(batch.tokens.to(device), at)  # (n, classes)
+                    rows: list[list[float]] = scores.softmax(dim=-1).tolist()
+                    return rows
+
+            found = side_by_side(rows_of, batches, device)
+            for some, rows in zip(batches, found, strict=True):
+                for i, row in zip(some, rows, strict=True):
                     chances = dict(zip(self.class_names, row, strict=True))
                     best = max(chances, key=chances.__getitem__)
                     verdicts[i] = Verdict(best, chances, bool(examples[i].place))
