@@ -179,6 +179,17 @@ def test_answers_are_compared(model, tokenizer):
     assert result.outcomes[0].given == said
 
 
+def test_answers_fill_half_of_the_context_at_most(model, tokenizer, caplog):
+    engine = Engine(model, tokenizer)
+    half = engine.max_seq_len // 2
+    task = task_of("answers", "exact_match", Item("a", "", "", "The cat", answer="x"))
+    assert task.about.max_new_tokens > half
+    result = answer_task(engine, task)
+    ids = tokenizer.encode("The cat")
+    assert result.outcomes[0].given == greedy_text(Engine(model, tokenizer), ids, half)
+    assert f"answers end after {half} tokens" in caplog.text
+
+
 def test_long_prompts_lose_their_beginnings_and_say_so(model, tokenizer, caplog):
     ids = list(range(20, 20 + 70))
     engine = Engine(model, tokenizer)

@@ -18,6 +18,8 @@ from scratchlm.generation.sequence import Request
 def answer_task(engine: Engine, task: Task) -> TaskResult:
     """Let the model write the answers of a task of kind answers, greedily, and compare them.
 
+    An answer may fill half of the context at most; a warning says where the task grants more.
+
     engine    with a tokenizer
     raises    what `write` raises
     """
@@ -25,7 +27,13 @@ def answer_task(engine: Engine, task: Task) -> TaskResult:
     assert engine.tokenizer is not None
     about = task.about
     prompts = [encode_prompt(engine.tokenizer, item.prompt) for item in task.items]
-    texts, n_cut = write(engine, prompts, about.stop, about.max_new_tokens)
+    longest = min(about.max_new_tokens, max(1, engine.max_seq_len // 2))
+    if longest < about.max_new_tokens:
+        warn(
+            f"{task.name}: answers end after {longest} tokens, half of the model's context, instead "
+            f"of {about.max_new_tokens}."
+        )
+    texts, n_cut = write(engine, prompts, about.stop, longest)
     outcomes = []
     for item, text in zip(task.items, texts, strict=True):
         right, given = comparable(item.answer, about), comparable(text, about)
