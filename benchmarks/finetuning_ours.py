@@ -24,6 +24,7 @@ from scratchlm.recipes.finetune_config import (
     SftConfig,
 )
 from scratchlm.recipes.finetune_job import FinetuneJob
+from scratchlm.recipes.load import find_model
 from scratchlm.recipes.run_hooks import Score
 from scratchlm.training.metrics import read_metrics
 from scratchlm.training.parallel import Processes
@@ -86,7 +87,8 @@ def _before(config: FinetuneConfig, out: Path) -> Score:
     dtype, _ = resolve_precision("auto", device)
     name = next(name for name, kind in DTYPES.items() if kind == dtype)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, precision=name))
-    job = FinetuneJob(config, config.model, lesson, out, Processes.alone())
+    base = find_model(config.model)
+    job = FinetuneJob(config, base, lesson, out, Processes.alone())
     model = job.make_model(None, device)
     model.compute_dtype = dtype
     assert job.validation is not None
