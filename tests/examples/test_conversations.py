@@ -182,7 +182,7 @@ def test_bad_records_are_left_out_and_counted_when_asked_for(records_file, caplo
     with open(path, "a", encoding="utf-8") as file:
         file.write("{broken\n")
     assert len(read_conversations([path], skip_bad=True)) == 2
-    (said,) = caplog.messages
+    (said,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
     assert said.startswith("2 conversations; 19 bad records left out: no known format (5: ")
     assert f"invalid JSON (1: {path}:21)" in said
 

@@ -65,11 +65,12 @@ def test_a_classifier_is_asked_for_labels(folder):
     [
         ([], "there is nothing to ask"),
         (["--tasks", "blimb"], "Did you mean blimp?"),
-        (["--tasks", "blimp"], "does not hold the data of task blimp"),
+        (["--tasks", "blimp"], "task blimp needs the folder with its data: name it with --folder"),
         (["--data", "{folder}/none.txt"], "none.txt"),
         (["--data", "{folder}/own.jsonl", "--judge", "http://127.0.0.1:1"], "belong together"),
         (["--data", "{folder}/own.jsonl", "--against", "{folder}/classes"], "is a classifier"),
         (["--data", "{folder}/own.jsonl", "--limit", "-1"], "limit = -1"),
+        (["--data", "{folder}/own.jsonl", "--json", "{folder}/own.jsonl/a"], "cannot be written"),
     ],
 )
 def test_what_cannot_be_is_one_error(folder, words, message, capsys, monkeypatch, tmp_path):

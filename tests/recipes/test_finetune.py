@@ -229,6 +229,9 @@ def test_other_examples_or_settings_are_refused(base, data, tmp_path):
             "one answer of a pair",
         ),
         (["distill", "{base}", "--data", "{data}/text.txt"], "--teacher"),
+        (["sft", "{base}", "--data", "{data}/talks.jsonl", "--show", "-1"], "--show -1"),
+        (["sft", "{base}", "--data", "{data}/talks.jsonl", "--lora", "--rank", "999"], "is wide"),
+        (["classify", "{base}", "--data", "{data}/labels.tsv", "--layers", "9"], "model has 2"),
         (
             ["classify", "{base}", "--data", "{data}/labels.tsv", "--test", "0.95"],
             "nothing to learn",
@@ -297,3 +300,40 @@ def test_a_loss_that_stays_at_ln_2_is_told(base, data, tmp_path, lr, warned, cap
     config = DpoConfig(base, (data / "pairs.jsonl",), lr=lr, epochs=0, train=train)
     finetune(config, tmp_path / "run")
     assert ("the loss has been 0.6931 nats" in caplog.text) == warned
+
+
+def test_paths_may_be_texts(base, data):
+    config = SftConfig(str(base), str(data / "talks.jsonl"))
+    assert (config.model, config.data) == (base, (data / "talks.jsonl",))
+    assert SftConfig(str(base), [str(data)]).data == (data,)
+
+
+@pytest.mark.parametrize(
+    ("lora", "d_model", "lr"),
+    [(False, 192, 1.4e-3), (False, 32, 2e-3), (False, 2048, 5e-5), (True, 192, 5e-4)],
+)
+def test_the_usual_rate_is_higher_for_small_models(base, lora, d_model, lr):
+    assert SftConfig(base, (), lora=lora).with_lr(d_model).lr == lr
+    assert SftConfig(base, (), lora=lora, lr=0.1).with_lr(d_model).lr == 0.1
+
+
+def test_changed_examples_are_told_before_the_steps_that_follow_from_them(base, data, tmp_path):
+    own = shutil.copy(data / "talks.jsonl", tmp_path / "talks.jsonl")
+    train = replace(TRAIN, steps=1)
+    config = SftConfig(base, (own,), lr=1e-3, epochs=1.0, train=train)
+    finetune(config, tmp_path / "run")
+    lines = own.read_text("utf-8").splitlines(keepends=True)
+    own.write_text("".join(lines[:60]), "utf-8")
+    with pytest.raises(ConfigError, match="was begun with other examples"):
+        finetune(config, tmp_path / "run")
+
+
+def test_a_teacher_with_other_words_is_refused_before_anything_is_written(base, data, tmp_path):
+    tokenizer = train_tokenizer(["other words " * 40], TokenizerConfig("bpe", 260))
+    model = Transformer(ModelConfig("llama", tokenizer.vocab_size, 128, 2, 32, 2))
+    model.initialise()
+    save_model(tmp_path / "teacher", model, tokenizer)
+    config = DistillConfig(base, (data / "text.txt",), teacher=tmp_path / "teacher", train=TRAIN)
+    with pytest.raises(ConfigError, match="the teacher .* Take a teacher with the student's token"):
+        finetune(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.toml").exists()

@@ -90,13 +90,13 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_template_refuses(tokenizer, name):
     source, reason = REFUSED[name]
-    with pytest.raises(DataError, match="the model's chat template refuses .*" + reason):
+    with pytest.raises(DataError, match="the chat template refuses .*" + reason):
         ChatTemplate(source, tokenizer).render(TALK)
 
 
 @pytest.mark.parametrize("source", ["{% for %}", "{{ ", "{% if x %}", "a {% b", "{{ 1 + }}"])
 def test_a_template_that_does_not_parse_is_refused(tokenizer, source):
-    with pytest.raises(CheckpointError, match="the model's chat template does not parse: "):
+    with pytest.raises(CheckpointError, match="the chat template does not parse: .*line 1"):
         ChatTemplate(source, tokenizer)
 
 

@@ -63,6 +63,16 @@ def write_whole(path: Path, *, text: bool = False) -> Iterator[IO[Any]]:
         partial.unlink(missing_ok=True)
 
 
+def check_new_file(path: Path) -> None:
+    """See that a file can be written, before long work is done for it; makes its folder.
+
+    raises   ConfigError for a folder of that name, and where its own cannot be made
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder. Name a file.")
+    make_parent(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file whole or not at all."""
     with write_whole(path, text=True) as file:

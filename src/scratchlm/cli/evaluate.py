@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from scratchlm.base.errors import ConfigError
-from scratchlm.base.files import write_text
+from scratchlm.base.files import check_new_file, write_text
 from scratchlm.base.log import say
 from scratchlm.cli.command import Command, Inline
 from scratchlm.evaluation.results_page import render_evaluation
@@ -48,8 +47,8 @@ class Evaluate(Command):
     def run(self) -> None:
         """Evaluate, print the tables, write what is asked for."""
         for path in (self.json, self.html):
-            if path is not None and path.is_dir():
-                raise ConfigError(f"{path} is a folder. Name a file.")
+            if path is not None:
+                check_new_file(path)
         found = evaluate(
             self.model,
             self.settings,

@@ -11,8 +11,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from scratchlm.base.errors import ConfigError
-from scratchlm.base.files import make_parent, write_json, write_text
+from scratchlm.base.files import check_new_file, write_json, write_text
 from scratchlm.base.log import say
 from scratchlm.cli.command import Command
 from scratchlm.recipes import preview_facts as facts
@@ -65,9 +64,7 @@ class Preview(Command):
         """Show it; the exit status is 2 where a check found something wrong."""
         for path in (self.json, self.html):
             if path is not None:
-                if path.is_dir():
-                    raise ConfigError(f"{path} is a folder. Name a file.")
-                make_parent(path)
+                check_new_file(path)
         made = preview(self.place, rows=self.rows, batch=self.batch, split=self.split)
         if self.json is not None:
             write_json(self.json, made.to_dict())

@@ -30,8 +30,8 @@ def answer_task(engine: Engine, task: Task) -> TaskResult:
     longest = min(about.max_new_tokens, max(1, engine.max_seq_len // 2))
     if longest < about.max_new_tokens:
         warn(
-            f"{task.name}: answers end after {longest} tokens, half of the model's context, instead "
-            f"of {about.max_new_tokens}."
+            f"{task.name}: answers end after {longest} tokens, half of the model's context, "
+            f"instead of {about.max_new_tokens}."
         )
     texts, n_cut = write(engine, prompts, about.stop, longest)
     outcomes = []

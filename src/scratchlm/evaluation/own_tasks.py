@@ -99,8 +99,10 @@ def _item(entry: Entry, kind: Kind) -> Item:
 
 def _right(answer: Any, choices: list[str], place: str) -> int:
     text = str(answer).strip()
-    if text in choices and not isinstance(answer, int):
-        return choices.index(text)
+    if not isinstance(answer, int):
+        for there, wanted in ((choices, str(answer)), ([one.strip() for one in choices], text)):
+            if there.count(wanted) == 1:
+                return there.index(wanted)
     letters = [chr(ord("A") + i) for i in range(len(choices))]
     for names in (letters, [str(i) for i in range(len(choices))]):
         if text in names:

@@ -34,7 +34,8 @@ def load_task(source: str | Path, folder: Path | str | None = None, *, limit: in
     source   a name of `known_tasks`; the path of a task file (.toml); or of a file of records with
              choices (`own_tasks.py` says which), questions and answers, or texts
     folder   where the data lie: as they are spread, as `corpus get` brings them, or a folder that
-             holds such a folder of the task's name. None: beside the task file
+             holds such a folder of the task's name. None: beside the task file; of a known task a
+             folder of its name in the current one, where `corpus get` puts it
     limit    only so many items, the first of each subject; 0: all
     raises   ConfigError for an unknown name and a task file that is wrong; DataError naming the
              folder, or file and line of a record; MissingExtraError
@@ -49,12 +50,16 @@ def load_task(source: str | Path, folder: Path | str | None = None, *, limit: in
         )
     about = known or read_toml(TaskFile, path)
     name = str(source) if known else path.stem
-    if folder is None and known:
-        raise ConfigError(
-            f"task {name} needs the folder with its data. Fetch them by "
-            f'"scratchlm corpus get {about.data_set or name}", or get them from {about.url}.'
-        )
     where = path.parent if folder is None else Path(folder)
+    if folder is None and known:
+        named = (Path(one) for one in (about.data_set, name) if one)
+        here = next((one for one in named if one.is_dir()), None)
+        if here is None:
+            raise ConfigError(
+                f"task {name} needs the folder with its data: name it with --folder. Fetch them by "
+                f'"scratchlm corpus get {about.data_set or name}", or get them from {about.url}.'
+            )
+        where = here
     return _limited(_read(name, about, where, name if known else str(path)), limit)
 
 

@@ -138,7 +138,7 @@ def conversations_of(record: Record, system: str = "") -> list[Conversation]:
         (pair for pair in _PAIRS if pair[0] in values and pair[1] in values), (None, None)
     )
     if asked is None or answered is None:
-        raise _unknown(values, place)
+        raise _unknown(record.values, place)
     prompt, style = _prompt(values, asked, place)
     completion = _answer(values[answered], answered, place)
     form = "alpaca" if asked == "instruction" and answered == "output" else f"{asked}/{answered}"
@@ -155,7 +155,7 @@ def preference_of(record: Record, system: str = "") -> Preference:
     values = {key: value for key, value in record.values.items() if value is not None}
     place = record.place
     if "chosen" not in values or "rejected" not in values:
-        raise _unknown(values, place, "'chosen' and 'rejected'")
+        raise _unknown(record.values, place, "'chosen' and 'rejected'")
     whole = not any(key in values for key in (*_LISTS, *_ASKED))
     chosen = _answer(values["chosen"], "chosen", place, whole=whole)
     rejected = _answer(values["rejected"], "rejected", place, whole=whole)
@@ -320,7 +320,7 @@ def _check_said(values: dict[str, Any], prompt: list[Message], place: str) -> No
 
 
 def _unknown(values: dict[str, Any], place: str, missing: str = "") -> BadRecord:
-    keys = ", ".join(map(repr, values)) or "none"
+    keys = ", ".join(f"{k!r} (null)" if v is None else repr(k) for k, v in values.items()) or "none"
     if missing:
         return BadRecord(
             place,

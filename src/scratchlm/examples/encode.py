@@ -57,18 +57,33 @@ def of_conversation(conversation: Conversation, template: ChatTemplate) -> Examp
     raises   DataError for a conversation that the template refuses
     """
     only_read = {n for n, one in enumerate(conversation.messages) if one.get("weight") == 0}
-    ids, learned = template.encode_with_targets(conversation.messages, only_read)
+    try:
+        ids, learned = template.encode_with_targets(conversation.messages, only_read)
+    except DataError as bad:
+        raise DataError(f"{conversation.place}: {bad}") from None
     tokens = np.asarray(ids, dtype=np.int64)
     targets = np.where(np.asarray(learned[1:], dtype=bool), tokens[1:], IGNORE)
     if conversation.n_prompt:
         prompt = template.encode(conversation.messages[: conversation.n_prompt])
         if ids[: len(prompt)] != prompt:
-            raise DataError(
-                f"{conversation.place}: the chat template writes the prompt in another way once it "
-                "is answered, so that the answer alone cannot be learned."
-            )
+            raise DataError(f"{conversation.place}: {_why_apart(conversation, template)}")
         targets[: len(prompt) - 1] = IGNORE
     return Example(tokens[:-1], targets, conversation.place)
+
+
+def _why_apart(conversation: Conversation, template: ChatTemplate) -> str:
+    """Why the ids of a prompt are not those that an answered one begins with."""
+    prompt = template.render(conversation.messages[: conversation.n_prompt])
+    if template.render(conversation.messages, prompt=False).startswith(prompt):
+        return (
+            f"the chat template ends a prompt with {prompt[-12:]!r}, whose end becomes one token "
+            "with the beginning of an answer, so that the answer alone cannot be learned. Let it "
+            "end the prompt with a control token or a line break, not with a blank."
+        )
+    return (
+        "the chat template writes the prompt in another way once it is answered, so that the "
+        "answer alone cannot be learned."
+    )
 
 
 def of_text(text: str, place: str, tokenizer: Tokenizer, seq_len: int) -> list[Example]:

@@ -181,6 +181,11 @@ def add_adapters(
                 f"lora.layers = {list(config.layers)}: family {model.config.family} has no "
                 f"{word!r}. Use some of {', '.join(sorted(there))}, or all."
             )
+    if config.rank > model.config.d_model:
+        raise ConfigError(
+            f"lora.rank = {config.rank} is more than the model is wide ({model.config.d_model}): "
+            "adapters would be larger than the matrices beside them. 8 to 64 are usual."
+        )
     if model.config.n_experts:
         _check_experts(config)
     settings: dict[str, Any] = {

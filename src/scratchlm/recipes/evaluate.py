@@ -123,9 +123,7 @@ def evaluate(
                 "else. Leave --tasks, --against and --judge out."
             )
         return _finished(_classified(place, config, device), start)
-    tasks = [
-        load_task(name, config.folder or Path(), limit=config.limit) for name in _names(config)
-    ]
+    tasks = [load_task(name, config.folder, limit=config.limit) for name in _names(config)]
     texts = [path for path in config.data if not config.judge and not _is_records(path)]
     tasks += [
         load_task(path, limit=config.limit)
@@ -295,9 +293,16 @@ def _learned(place: Path) -> list[Passage] | None:
 def _classified(place: Path, config: EvaluateConfig, device: str | None) -> Evaluation:
     classifier = TextClassifier.load(place, device=device)
     summaries: list[TaskSummary] = []
+    learned = (_learned(place) if config.overlap else None) or []
+    known = {passage.text.strip() for passage in learned}
     for path in config.data:
         found = read_labelled([path])[: config.limit or None]
         check_known(found, classifier.class_names)
+        if n := sum(item.text.strip() in known for item in found):
+            warn(
+                f"{path}: {n:,} of {len(found):,} texts are among those that the model was trained "
+                "on, so its score says less"
+            )
         scores, _ = score_texts(classifier, found)
         summaries.append(summarise_classes(str(path), classifier.class_names, scores))
     facts = ModelFacts(str(place), classifier.model.n_parameters(), "", device or "")

@@ -24,7 +24,10 @@ from scratchlm.base.files import (
     write_text,
 )
 from scratchlm.base.log import say
-from scratchlm.checkpoint.folder import FORMAT, VERSION, check_vocabulary
+from scratchlm.checkpoint.adapter import is_adapter
+from scratchlm.checkpoint.classes import read_classes
+from scratchlm.checkpoint.folder import CONFIG, FORMAT, VERSION, check_vocabulary
+from scratchlm.checkpoint.weights import read_table
 from scratchlm.formats import gguf_read, gguf_write, llama2c_write
 from scratchlm.formats.download import is_remote
 from scratchlm.formats.gguf_tokens import token_fields
@@ -93,6 +96,7 @@ def export_model(
     if kind is not None and kind not in _BYTES:
         raise ConfigError(f"kind = {kind!r} is not one of {', '.join(_BYTES)}.")
     path = find_source(model)
+    _refuse_parts(path)
     if (path / MANIFEST).is_file():
         read_manifest(path, FORMAT, VERSION)
     name = name or _name(path)
@@ -111,6 +115,20 @@ def export_model(
         n_numbers = sum(torch.Size(shape).numel() for shape in shapes_of(source.config).values())
         check_room(where, int(_BYTES[job.kind] * n_numbers))
         return _WRITERS[to](job, where)
+
+
+def _refuse_parts(path: Path) -> None:
+    """Refuse folders of ours that hold no language model."""
+    if is_adapter(path):
+        raise ConfigError(
+            f"{path} is an adapter, without the weights that it changes. Export the model folder "
+            "beside it, which has it in its weights."
+        )
+    if (path / CONFIG).is_file() and read_classes(read_table(path / CONFIG), str(path / CONFIG)):
+        raise ConfigError(
+            f"{path} is a classifier, and the other programs write text. It is a folder that "
+            "transformers loads as it is (AutoModelForSequenceClassification)."
+        )
 
 
 def _to_gguf(job: _Job, out: Path) -> ExportResult:

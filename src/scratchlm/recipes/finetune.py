@@ -30,7 +30,13 @@ from scratchlm.checkpoint.folder import (
 from scratchlm.model.config import ModelConfig
 from scratchlm.recipes.answers import answer_all, side_by_side
 from scratchlm.recipes.classify import TextClassifier
-from scratchlm.recipes.finetune_config import FREE, FinetuneConfig, read_finetune_config
+from scratchlm.recipes.finetune_config import (
+    FREE,
+    ClassifyConfig,
+    DistillConfig,
+    FinetuneConfig,
+    read_finetune_config,
+)
 from scratchlm.recipes.finetune_job import FinetuneJob
 from scratchlm.recipes.labelled_test import show_scores, write_test
 from scratchlm.recipes.lessons import Lesson, make_lesson
@@ -62,6 +68,8 @@ def finetune(
              and OutOfMemoryError from the training itself
     """
     began, out = time.monotonic(), Path(out)
+    if show < 0:
+        raise ConfigError(f"--show {show} must not be negative.")
     check_run_folder(out, resume)
     chosen, why = devices.choose_device(own_device(device))
     say(f"device: {chosen} ({why})")
@@ -75,7 +83,7 @@ def finetune(
             before = _settings_of(out) if goes_on else None
             config, lesson = _prepare(config, base, processes, before)
             if before is not None:
-                check_same(before, config, out, FREE)
+                check_same(before, _without_steps(config, before), out, FREE)
                 _check_examples(lesson, out)
         config = processes.agree(config)  # its precision was measured
         job = FinetuneJob(config, base, lesson, out, processes)
@@ -108,9 +116,26 @@ def prepare_lesson(config: FinetuneConfig) -> tuple[FinetuneConfig, Lesson]:
     """What a run would learn from, and its settings with what the base decides; trains nothing."""
     base = find_model(config.model)
     shape = read_model_config(base)
-    config = _with_seq_len(config, shape)
+    config = _with_seq_len(config, shape).with_lr(shape.d_model)
+    if isinstance(config, ClassifyConfig) and config.layers > shape.n_layers:
+        raise ConfigError(f"--layers {config.layers}: the model has {shape.n_layers}.")
     lesson = make_lesson(config, load_tokenizer(base, shape))
+    if isinstance(config, DistillConfig):
+        _check_teacher(config, lesson)
     return config.with_steps(len(lesson.train)), lesson
+
+
+def _check_teacher(config: DistillConfig, lesson: Lesson) -> None:
+    assert config.teacher is not None
+    place = find_model(config.teacher)
+    theirs = load_tokenizer(place, read_model_config(place))
+    if theirs.pieces() != lesson.tokenizer.pieces():
+        raise ConfigError(
+            f"the teacher {place} has {theirs.vocab_size:,} ids, the student "
+            f"{lesson.tokenizer.vocab_size:,}, or other ones: words are compared by their ids. "
+            "Take a teacher with the student's tokenizer; one that has learned a chat template has "
+            "its tokens too, so that the student must have learned it as well."
+        )
 
 
 def _prepare(
@@ -124,7 +149,7 @@ def _prepare(
         config = replace(config, train=replace(config.train, precision=precision))
     say(
         f"{config.train.steps:,} steps of {train.micro_batch * train.accumulate} examples, "
-        f"learning rate {config.peak_lr:g}"
+        f"learning rate {config.lr:g}"
     )
     return config, lesson
 
@@ -150,6 +175,13 @@ def _settings_of(out: Path) -> FinetuneConfig:
     if settings is None:
         raise ConfigError(f"{out} holds a run of pretraining. Name another folder.")
     return settings
+
+
+def _without_steps(config: FinetuneConfig, before: FinetuneConfig) -> FinetuneConfig:
+    """With the steps that a run began with, where these follow from the number of examples."""
+    if not config.epochs:
+        return config
+    return replace(config, train=replace(config.train, steps=before.train.steps))
 
 
 def _check_examples(lesson: Lesson, out: Path) -> None:

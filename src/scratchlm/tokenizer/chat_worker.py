@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
+
 from scratchlm.base.confine import limit_memory, limit_time, own_stream
 from scratchlm.base.errors import CheckpointError, DataError
 from scratchlm.tokenizer.chat_sandbox import Program
@@ -126,7 +128,7 @@ def run_task(program: Program, task: Task, before: Callable[[], None] = lambda: 
 def refusal(reason: str | Exception) -> DataError:
     """What a template's failure is to a user."""
     said = (str(reason) or type(reason).__name__)[:_DETAIL]
-    return DataError(f"the model's chat template refuses this conversation: {said}")
+    return DataError(f"the chat template refuses this conversation: {said}")
 
 
 class Renderer:
@@ -145,7 +147,7 @@ class Renderer:
         """
         answer = self._ask(source, None)
         if "failed" in answer:
-            raise CheckpointError(f"the model's chat template does not parse: {answer['failed']}.")
+            raise CheckpointError(f"the chat template does not parse: {answer['failed']}.")
 
     def render(self, source: str, task: Task) -> Rendered:
         """Run a template.
@@ -261,6 +263,8 @@ def serve() -> None:
     with own_stream(0, "rb") as requests, own_stream(1, "wb") as answers:
         os.dup2(1, 2)
         Program(_EARLY).run({})
+        with suppress(TemplateError):
+            Program("{% for")  # imports what a wrong template needs, while files can be opened
         _limit_rights()
         _send(answers, _READY)
         while question := _receive(requests):
@@ -277,7 +281,8 @@ def serve() -> None:
             except MemoryError:
                 answer = {"failed": f"it takes over {MEMORY >> 20} MB of memory", "spent": True}
             except Exception as bad:  # a stranger's program fails in any way
-                answer = {"failed": (str(bad) or type(bad).__name__)[:_DETAIL]}
+                line = f", line {bad.lineno}" if isinstance(bad, TemplateSyntaxError) else ""
+                answer = {"failed": (str(bad) or type(bad).__name__)[:_DETAIL] + line}
             _limit(0)
             _send(answers, answer)
 
