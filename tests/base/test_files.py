@@ -133,6 +133,11 @@ def cut_short(folder):
     (folder / "sub" / "b.bin").write_bytes(b"\0" * 10)
 
 
+def add_to(folder):
+    with (folder / "sub" / "b.bin").open("ab") as file:
+        file.write(b"abc")
+
+
 def remove(folder):
     (folder / "sub" / "b.bin").unlink()
 
@@ -150,6 +155,7 @@ def newer(folder):
     [
         (damage_byte, "b.bin does not match its SHA-256"),
         (cut_short, "b.bin has 10 bytes instead of 1000: it was cut short"),
+        (add_to, "b.bin has 1003 bytes instead of 1000: it was changed since it was written"),
         (remove, "b.bin is missing"),
         (rename_format, "does not describe a thing"),
         (newer, "format version 2; this program reads version 1"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from scratchlm.base.errors import DataError
 from scratchlm.checkpoint.folder import save_model
 from scratchlm.cli.main import main
 from scratchlm.evaluation.summary import load_evaluation
@@ -58,6 +59,16 @@ def test_a_classifier_is_asked_for_labels(folder):
     (task,) = found.tasks
     assert task.confusion is not None
     assert sum(map(sum, task.confusion.matrix)) == task.scores[0].n == 10
+
+
+def test_a_classifier_finds_the_labels_that_it_knows(folder, tmp_path):
+    path = tmp_path / "few.tsv"
+    path.write_text("hello there\tspam\nwin cash\tspam\n", encoding="utf-8")
+    (task,) = evaluate(folder / "classes", EvaluateConfig(data=(path,))).tasks
+    assert sum(task.confusion.matrix[1]) == 2
+    path.write_text("hello there\tspam\nwin cash\teggs\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"few\.tsv:2: the label 'eggs' is unknown"):
+        evaluate(folder / "classes", EvaluateConfig(data=(path,)))
 
 
 @pytest.mark.parametrize(

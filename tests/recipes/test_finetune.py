@@ -127,12 +127,18 @@ def test_an_adapter_goes_with_its_base_alone(base, data, tmp_path):
         load(tmp_path / "run" / "adapter")
 
 
-def test_four_bits_learn_too(base, data, tmp_path):
+def test_four_bits_learn_too(base, data, tmp_path, caplog):
+    caplog.set_level("INFO")
     config = sft(base, data, lora=True, lr=1e-2, quantise="nf4", epochs=1.0)
     finetune(config, tmp_path / "run")
     curve = losses(tmp_path / "run")
     assert curve[-1] < curve[0]
     assert load_model(tmp_path / "run" / "model").embedding.weight.dtype == torch.float32
+    (told,) = (text for text in caplog.messages if text.startswith("model: "))
+    config = sft(base, data, lora=True, lr=1e-2, epochs=1.0)
+    finetune(config, tmp_path / "plain")
+    assert told in caplog.messages[caplog.messages.index(told) + 1 :]  # 4 bits are counted as well
+    assert "the embedding as a whole, for the template's new tokens" in told
 
 
 @pytest.mark.parametrize("more", [{}, {"lora": True}, {"layers": 1, "pooling": "mean"}])
@@ -334,6 +340,8 @@ def test_a_teacher_with_other_words_is_refused_before_anything_is_written(base, 
     model.initialise()
     save_model(tmp_path / "teacher", model, tokenizer)
     config = DistillConfig(base, (data / "text.txt",), teacher=tmp_path / "teacher", train=TRAIN)
-    with pytest.raises(ConfigError, match="the teacher .* Take a teacher with the student's token"):
+    with pytest.raises(
+        ConfigError, match=r"the teacher .* Take a teacher with the student's token"
+    ):
         finetune(config, tmp_path / "run")
     assert not (tmp_path / "run" / "config.toml").exists()

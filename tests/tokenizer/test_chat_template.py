@@ -96,7 +96,7 @@ def test_what_a_template_refuses(tokenizer, name):
 
 @pytest.mark.parametrize("source", ["{% for %}", "{{ ", "{% if x %}", "a {% b", "{{ 1 + }}"])
 def test_a_template_that_does_not_parse_is_refused(tokenizer, source):
-    with pytest.raises(CheckpointError, match="the chat template does not parse: .*line 1"):
+    with pytest.raises(CheckpointError, match=r"the chat template does not parse: .*line 1"):
         ChatTemplate(source, tokenizer)
 
 

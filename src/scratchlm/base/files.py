@@ -164,9 +164,9 @@ def _verify(folder: Path, files: dict[str, Any], error: type[Exception]) -> None
             raise error(f"{path} is missing: the folder was only partly copied or written.")
         size = path.stat().st_size
         if size != facts.get("bytes"):
-            raise error(
-                f"{path} has {size} bytes instead of {facts.get('bytes')}: it was cut short."
-            )
+            longer = isinstance(facts.get("bytes"), int) and size > facts["bytes"]
+            was = "changed since it was written" if longer else "cut short"
+            raise error(f"{path} has {size} bytes instead of {facts.get('bytes')}: it was {was}.")
     paths = [folder / name for name in files]
     for path, facts, sha256 in zip(paths, files.values(), _sha256_of_all(paths), strict=True):
         if sha256 != facts.get("sha256"):

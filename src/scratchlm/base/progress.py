@@ -82,9 +82,9 @@ class Progress:
         return ", ".join([*facts, self.note] if self.note else facts)
 
 
-def counted(n: int, noun: str) -> str:
-    """A number with its noun: 1 shard, 1,000 shards."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+def counted(n: int, noun: str, nouns: str = "") -> str:
+    """A number with its noun: 1 shard, 1,000 shards; 2 classes, where `nouns` says so."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {nouns or noun + 's'}"
 
 
 def _speed(rate: float, unit: str) -> str:

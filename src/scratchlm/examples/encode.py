@@ -163,9 +163,12 @@ class Fitted:
             )
 
 
-def fit(examples: Iterable[Example], seq_len: int, on_long: OnLong) -> Fitted:
+def fit(
+    examples: Iterable[Example], seq_len: int, on_long: OnLong, purpose: str = "learn from"
+) -> Fitted:
     """Keep examples within a context.
 
+    purpose  of these examples, for messages: "learn from", "validate by"
     raises   DataError where a long one is to be refused, and where no example is left
     """
     done = Fitted([], on_long, seq_len)
@@ -186,8 +189,9 @@ def fit(examples: Iterable[Example], seq_len: int, on_long: OnLong) -> Fitted:
         done.examples.append(example)
     if not done.examples:
         raise DataError(
-            f"no example is left to learn from: {len(done.long)} of them have more than "
-            f"{seq_len} tokens (--seq-len), {len(done.empty)} have nothing to learn."
+            f"no example is left to {purpose}: {len(done.long)} have more than {seq_len} tokens "
+            f"(raise --seq-len, or set --long cut), and in {len(done.empty)} nothing is to be "
+            f"learned (every answer has the weight 0, or the template writes none)."
         )
     return done
 

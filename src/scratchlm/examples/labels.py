@@ -11,6 +11,7 @@ from typing import Any
 
 from scratchlm.base.errors import DataError
 from scratchlm.base.log import say, warn
+from scratchlm.base.progress import counted
 from scratchlm.examples.records import Record, collect, read_records
 from scratchlm.examples.skipped import BadRecord, Skipped
 
@@ -38,6 +39,7 @@ def read_labelled(
     text_column: str = "",
     label_column: str = "",
     skip_bad: bool = False,
+    known: Sequence[str] = (),
 ) -> list[Labelled]:
     """The labelled texts in files, and in the folders below them.
 
@@ -47,10 +49,12 @@ def read_labelled(
                    one with a usual name, such as text, sentence or review
     label_column   likewise of the label: label, class, category, ...
     skip_bad       leave bad records out, and say how many and why
+    known          classes of a model that is to be tested: in a table without a header the label is
+                   where they stand, and one class is enough; others are not refused
     raises         DataError that lists the columns where they are not clear, and where all texts
                    have one label; BadRecord naming file and line; MissingExtraError
     """
-    columns = _Columns(text_column, label_column)
+    columns = _Columns(text_column, label_column, frozenset(known))
     skipped = Skipped() if skip_bad else None
     records = read_records(paths, skipped=skipped, is_header=columns.is_header)
     found: list[Labelled] = []
@@ -58,7 +62,7 @@ def read_labelled(
         found += _of_file(path, list(of_file), columns, skipped)
     if skipped is not None:
         skipped.report(len(found), "labelled texts")
-    _say_classes(found)
+    _say_classes(found, enough=1 if known else 2)
     _say_copies(found)
     return found
 
@@ -73,10 +77,14 @@ def label_names(examples: Iterable[Labelled]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which columns the user has named; "" where their names must tell."""
+    """Which columns the user has named; "" where their names must tell.
+
+    known   names of classes, one of which a label may be
+    """
 
     text: str
     label: str
+    known: frozenset[str] = frozenset()
 
     @property
     def given(self) -> list[str]:
@@ -165,6 +173,13 @@ def _of_headerless(path: Path, records: list[Record], columns: _Columns) -> tupl
             f"{path}: its first line, {row}, names {which}. Set text_column and label_column to "
             "names that it has, or, if it is an example, to the columns' numbers, 1, 2, ..."
         )
+    n_known = {
+        key: sum(str(record.values[key]).strip() in columns.known for record in records)
+        for key in ("1", "2")
+    }
+    if n_known["1"] != n_known["2"]:
+        label, text = sorted(n_known, key=lambda key: -n_known[key])
+        return text, label
     return _told_by_contents(path, records, row)
 
 
@@ -214,17 +229,20 @@ def _label(value: Any, key: str, place: str) -> str:
     return value.strip()
 
 
-def _say_classes(found: list[Labelled]) -> None:
-    """Say how many texts each class has; raises DataError for one class."""
+def _say_classes(found: list[Labelled], enough: int) -> None:
+    """Say how many texts each class has; raises DataError for less than enough classes."""
     counts = Counter(one.label for one in found)
-    if len(counts) == 1:
+    if len(counts) < enough:
         raise DataError(
             f"all {len(found):,} texts have the label {found[0].label!r} (the first is "
             f"{found[0].place}). Classes are learned from examples of two at least: add others."
         )
     shown = ", ".join(f"{name} {counts[name]:,}" for name in label_names(found)[:_SHOWN])
     more = f" and {len(counts) - _SHOWN:,} more" if len(counts) > _SHOWN else ""
-    say(f"{len(found):,} labelled texts in {len(counts):,} classes: {shown}{more}.")
+    say(
+        f"{len(found):,} labelled texts in {counted(len(counts), 'class', 'classes')}: "
+        f"{shown}{more}."
+    )
 
 
 def _say_copies(found: list[Labelled]) -> None:

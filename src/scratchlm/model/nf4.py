@@ -5,6 +5,7 @@ which are quantiles of the normal distribution. With the largest numbers in 8 bi
 double quantisation) a number takes 4.13 bits, without 4.5. Plain PyTorch, on any device.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -100,6 +101,12 @@ def quantise_frozen(model: Transformer, *, double: bool = True) -> None:
         if quantised.bias is not None:
             quantised.bias.requires_grad_(False)
         setattr(model.blocks.get_submodule(parent), own_name, quantised)
+
+
+def in_four_bits(model: nn.Module) -> int:
+    """How many numbers of a model are in 4 bits, and so no parameters of PyTorch's."""
+    packed = (part for part in model.modules() if isinstance(part, NF4Weight))
+    return sum(math.prod(part.shape) for part in packed)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

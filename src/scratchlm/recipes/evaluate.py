@@ -296,7 +296,7 @@ def _classified(place: Path, config: EvaluateConfig, device: str | None) -> Eval
     learned = (_learned(place) if config.overlap else None) or []
     known = {passage.text.strip() for passage in learned}
     for path in config.data:
-        found = read_labelled([path])[: config.limit or None]
+        found = read_labelled([path], known=classifier.class_names)[: config.limit or None]
         check_known(found, classifier.class_names)
         if n := sum(item.text.strip() in known for item in found):
             warn(

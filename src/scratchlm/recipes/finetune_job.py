@@ -27,7 +27,7 @@ from scratchlm.evaluation.preference import PreferenceScores, preference_scores
 from scratchlm.examples.batches import ExampleLoader
 from scratchlm.model.classifier import Classifier
 from scratchlm.model.lora import adapters_off, add_adapters, remove_adapters
-from scratchlm.model.nf4 import quantise_frozen
+from scratchlm.model.nf4 import in_four_bits, quantise_frozen
 from scratchlm.model.resize import resize_vocabulary
 from scratchlm.model.transformer import Transformer
 from scratchlm.recipes.finetune_config import (
@@ -190,10 +190,15 @@ class FinetuneJob:
     def describe(self, model: Transformer) -> str:
         """Family, size, and how much of it is trained."""
         n = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        whole = model.n_parameters()
+        whole = model.n_parameters() + in_four_bits(model)
+        more = ""
+        if self.config.lora and (names := self._whole_tensors(model)):
+            tables = " and ".join(name.removesuffix(".weight") for name in names)
+            why = "" if isinstance(model, Classifier) else ", for the template's new tokens"
+            more = f"; beside the adapters the {tables} as a whole{why}"
         return (
             f"{model.config.family}, {whole:,} parameters, of which {n:,} are trained "
-            f"({n / whole:.1%})"
+            f"({n / whole:.1%}){more}"
         )
 
     def facts(self) -> dict[str, Any]:

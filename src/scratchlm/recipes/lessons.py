@@ -173,10 +173,10 @@ def _encoded(
     config: FinetuneConfig, parts: Parts[T], encode: Callable[[T], Example]
 ) -> tuple[Fitted, Fitted]:
     """The training and the validation part as ids."""
-    fitted = _fitted(config, parts.train, encode)
+    fitted = _fitted(config, parts.train, encode, "learn from")
     held_out = Fitted([], config.long, config.seq_len)
     if parts.validation:
-        held_out = _fitted(config, parts.validation, encode)
+        held_out = _fitted(config, parts.validation, encode, "validate by")
     train, validation = fitted.examples, held_out.examples
     n = sum(map(len, train))
     learned = sum(int((one.targets != IGNORE).sum()) for one in train)
@@ -187,7 +187,9 @@ def _encoded(
     return fitted, held_out
 
 
-def _fitted(config: FinetuneConfig, items: Sequence[T], encode: Callable[[T], Example]) -> Fitted:
+def _fitted(
+    config: FinetuneConfig, items: Sequence[T], encode: Callable[[T], Example], purpose: str
+) -> Fitted:
     with Progress("encoding examples", len(items), unit="examples") as progress:
 
         def encoded() -> Iterator[Example]:
@@ -195,6 +197,6 @@ def _fitted(config: FinetuneConfig, items: Sequence[T], encode: Callable[[T], Ex
                 yield encode(item)
                 progress.update(i)
 
-        fitted = fit(encoded(), config.seq_len, config.long)
+        fitted = fit(encoded(), config.seq_len, config.long, purpose)
     fitted.report()
     return fitted
