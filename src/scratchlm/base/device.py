@@ -48,18 +48,19 @@ def _check_present(device: torch.device) -> None:
 def matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 0.05) -> float:
     """The most floating-point operations per second that a matrix product reaches here, measured.
 
-    seconds  how long to measure, after one product to warm up
+    seconds  how long to measure, after one product to warm up; four products at least
     """
     n = 1024 if device.type == "cpu" else 8192
     a, b = torch.randn(n, n, device=device).to(dtype), torch.randn(n, n, device=device).to(dtype)
     a @ b
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    took: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(took) < 4 or time.perf_counter() < end:
         start = time.perf_counter()
         a @ b
         synchronise(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best
+        took.append(time.perf_counter() - start)
+    return 2 * n**3 / min(took)
 
 
 def synchronise(device: torch.device) -> None:
