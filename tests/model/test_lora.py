@@ -278,12 +278,12 @@ def test_only_adapters_are_trained_and_a_resumed_run_is_exact(optimizer):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"rank": 0}, "lora.rank = 0 must be at least 1"),
-        ({"alpha": 0.0}, "lora.alpha = 0.0 must be above 0"),
-        ({"alpha": math.nan}, "lora.alpha = nan must be above 0"),
-        ({"dropout": 1.0}, r"lora.dropout = 1.0 must be in \[0, 1\)"),
-        ({"layers": ()}, r"lora.layers = \[\] must be some of attention, ffn, all, q, k"),
-        ({"layers": ("q", "q_proj")}, r"lora.layers = \['q', 'q_proj'\] must be some of"),
+        ({"rank": 0}, "rank = 0 must be at least 1"),
+        ({"alpha": 0.0}, "alpha = 0.0 must be above 0"),
+        ({"alpha": math.nan}, "alpha = nan must be above 0"),
+        ({"dropout": 1.0}, r"lora_dropout = 1.0 must be in \[0, 1\)"),
+        ({"layers": ()}, r"lora_layers = \[\] must be some of attention, ffn, all, q, k"),
+        ({"layers": ("q", "q_proj")}, r"lora_layers = \['q', 'q_proj'\] must be some of"),
     ],
 )
 def test_impossible_settings_are_named(fields, message):
@@ -295,7 +295,7 @@ def test_impossible_settings_are_named(fields, message):
     ("family", "fields", "message"),
     [
         ("gpt2", {"layers": ("q", "gate")}, "family gpt2 has no 'gate'. Use some of down, k, out"),
-        ("mixtral", {"rslora": True, "rank": 4}, "Without it, lora.alpha = 64 is the same"),
+        ("mixtral", {"rslora": True, "rank": 4}, "Without it, alpha = 64 is the same"),
         ("mixtral", {"layers": ("gate", "down")}, "gate and up of experts have adapters both or"),
     ],
 )

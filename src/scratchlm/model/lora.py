@@ -38,15 +38,15 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         if self.rank < 1:
-            raise ConfigError(f"lora.rank = {self.rank} must be at least 1.")
+            raise ConfigError(f"rank = {self.rank} must be at least 1.")
         if not 0 < self.alpha < math.inf:
-            raise ConfigError(f"lora.alpha = {self.alpha} must be above 0.")
+            raise ConfigError(f"alpha = {self.alpha} must be above 0.")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"lora.dropout = {self.dropout} must be in [0, 1).")
+            raise ConfigError(f"lora_dropout = {self.dropout} must be in [0, 1).")
         known = (*SETS, *SETS["all"])
         if not self.layers or any(word not in known for word in self.layers):
             raise ConfigError(
-                f"lora.layers = {list(self.layers)} must be some of {', '.join(known)}."
+                f"lora_layers = {list(self.layers)} must be some of {', '.join(known)}."
             )
 
     @property
@@ -178,12 +178,12 @@ def add_adapters(
     for word in config.layers:
         if there.isdisjoint(SETS.get(word, (word,))):
             raise ConfigError(
-                f"lora.layers = {list(config.layers)}: family {model.config.family} has no "
+                f"lora_layers = {list(config.layers)}: family {model.config.family} has no "
                 f"{word!r}. Use some of {', '.join(sorted(there))}, or all."
             )
     if config.rank > model.config.d_model:
         raise ConfigError(
-            f"lora.rank = {config.rank} is more than the model is wide ({model.config.d_model}): "
+            f"rank = {config.rank} is more than the model is wide ({model.config.d_model}): "
             "adapters would be larger than the matrices beside them. 8 to 64 are usual."
         )
     if model.config.n_experts:
@@ -207,13 +207,13 @@ def _check_experts(config: LoraConfig) -> None:
     chosen = config.matrices & set(FFN)
     if chosen and config.rslora:
         raise ConfigError(
-            "lora.rslora = true does not go with adapters of experts: peft joins those of gate and "
-            "up and scales them otherwise. Without it, lora.alpha = "
+            "rslora = true does not go with adapters of experts: peft joins those of gate and "
+            "up and scales them otherwise. Without it, alpha = "
             f"{config.alpha * config.rank**0.5:.4g} is the same; or take layers = attention."
         )
     if ("gate" in chosen) != ("up" in chosen):
         raise ConfigError(
-            f"lora.layers = {list(config.layers)}: gate and up of experts have adapters both or "
+            f"lora_layers = {list(config.layers)}: gate and up of experts have adapters both or "
             "neither, since peft joins them."
         )
 
