@@ -156,6 +156,12 @@ def load_model(
     return _load(folder, device, dtype, verify)
 
 
+def is_classifier(folder: Path) -> bool:
+    """Whether a folder holds a model whose head says classes, or its configuration."""
+    path = folder / CONFIG
+    return path.is_file() and read_classes(read_table(path), str(path)) is not None
+
+
 def load_classifier(
     folder: Path,
     *,

@@ -52,8 +52,7 @@ def load_task(source: str | Path, folder: Path | str | None = None, *, limit: in
     name = str(source) if known else path.stem
     where = path.parent if folder is None else Path(folder)
     if folder is None and known:
-        named = (Path(one) for one in (about.data_set, name) if one)
-        here = next((one for one in named if one.is_dir()), None)
+        here = next((home for home in map(Path, _homes(name, about)) if home.is_dir()), None)
         if here is None:
             raise ConfigError(
                 f"task {name} needs the folder with its data: name it with --folder. Fetch them by "
@@ -100,10 +99,15 @@ def _read(name: str, about: TaskFile, folder: Path, file: str) -> Task:
     return Task(name, about, tuple(items))
 
 
+def _homes(name: str, about: TaskFile) -> list[str]:
+    """What the folder of a task's data is called: as the data set is, or as the task."""
+    return list(dict.fromkeys((about.data_set or name, name)))
+
+
 def _find(name: str, about: TaskFile, folder: Path) -> tuple[DataFiles, Path]:
     """The form in which the data are there, and the folder that holds them."""
-    names = dict.fromkeys((about.data_set or name, name))
-    roots = [*(folder / one for one in names if (folder / one).is_dir()), folder]
+    homes = (folder / one for one in _homes(name, about))
+    roots = [*(home for home in homes if home.is_dir()), folder]
     for root in roots:
         for data in about.data:
             if matching(root, data.files):

@@ -191,7 +191,7 @@ def fit(
         raise DataError(
             f"no example is left to {purpose}: {len(done.long)} have more than {seq_len} tokens "
             f"(raise --seq-len, or set --long cut), and in {len(done.empty)} nothing is to be "
-            f"learned (every answer has the weight 0, or the template writes none)."
+            "learned (every answer has the weight 0, or the template writes none)."
         )
     return done
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any, Self
 
+from scratchlm.base import piped
 from scratchlm.base.errors import MissingExtraError
 from scratchlm.extraction.html import Mode
 from scratchlm.extraction.result import Extracted, Hints, Unreadable
@@ -85,7 +86,7 @@ class Sandbox:
     def _ask(self, question: bytes, body: bytes) -> dict[str, Any]:
         """The process's answer, or how it died."""
         process = self._process = self._process or self._started()
-        requests, answers = _pipes(process)
+        requests, answers = piped.pipes(process)
         patience = self._limits.time_limit * _PATIENCE
         watch = threading.Timer(patience, process.kill)
         watch.daemon = True
@@ -108,7 +109,7 @@ class Sandbox:
         limits = [self._limits.memory_mb, self._limits.time_limit, _MOST_TEXT]
         command = [sys.executable, "-c", _START, json.dumps([sys.path, limits])]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        if _message(_pipes(process)[1]) != READY:
+        if _message(piped.pipes(process)[1]) != READY:
             raise AssertionError("the process that extracts did not start; see its message above")
         return process
 
@@ -124,17 +125,7 @@ class Sandbox:
     def _end(self) -> None:
         process, self._process, self._n_served = self._process, None, 0
         if process:
-            process.kill()
-            process.wait()
-            for pipe in _pipes(process):
-                with suppress(BrokenPipeError):  # what it had not read yet
-                    pipe.close()
-
-
-def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    return process.stdin, process.stdout
+            piped.end(process)
 
 
 def _message(answers: IO[bytes]) -> bytes | None:

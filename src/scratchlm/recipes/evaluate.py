@@ -14,9 +14,7 @@ from scratchlm.base.device import choose_device
 from scratchlm.base.errors import ConfigError, UserError
 from scratchlm.base.files import read_json
 from scratchlm.base.log import say, warn
-from scratchlm.checkpoint.classes import read_classes
-from scratchlm.checkpoint.folder import CONFIG, load_tokenizer
-from scratchlm.checkpoint.weights import read_table
+from scratchlm.checkpoint.folder import is_classifier, load_tokenizer
 from scratchlm.corpus.read import Document, find_files, read_documents
 from scratchlm.evaluation.answers import answer_task
 from scratchlm.evaluation.bits import bits_difference
@@ -116,7 +114,7 @@ def evaluate(
     """
     start, place = time.perf_counter(), find_model(Path(model))
     where, _ = choose_device(device)
-    if (place / CONFIG).is_file() and read_classes(read_table(place / CONFIG), str(place)):
+    if is_classifier(place):
         if against or config.tasks or config.judge:
             raise ConfigError(
                 f"{place} is a classifier, which is asked for the labels of --data, and nothing "

@@ -25,9 +25,7 @@ from scratchlm.base.files import (
 )
 from scratchlm.base.log import say
 from scratchlm.checkpoint.adapter import is_adapter
-from scratchlm.checkpoint.classes import read_classes
-from scratchlm.checkpoint.folder import CONFIG, FORMAT, VERSION, check_vocabulary
-from scratchlm.checkpoint.weights import read_table
+from scratchlm.checkpoint.folder import FORMAT, VERSION, check_vocabulary, is_classifier
 from scratchlm.formats import gguf_read, gguf_write, llama2c_write
 from scratchlm.formats.download import is_remote
 from scratchlm.formats.gguf_tokens import token_fields
@@ -124,7 +122,7 @@ def _refuse_parts(path: Path) -> None:
             f"{path} is an adapter, without the weights that it changes. Export the model folder "
             "beside it, which has it in its weights."
         )
-    if (path / CONFIG).is_file() and read_classes(read_table(path / CONFIG), str(path / CONFIG)):
+    if is_classifier(path):
         raise ConfigError(
             f"{path} is a classifier, and the other programs write text. It is a folder that "
             "transformers loads as it is (AutoModelForSequenceClassification)."

@@ -17,7 +17,7 @@ from scratchlm.training.parallel import Processes
 from scratchlm.training.trainer import Hook, Trainer
 
 IDLE_STEPS = 20  # with a loss that does not move, after which the user is warned
-IDLE_NATS = 1e-5
+IDLE_NATS = 1e-5  # less than this is no move
 
 
 class Score(Protocol):

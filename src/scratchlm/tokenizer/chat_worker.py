@@ -31,6 +31,7 @@ from typing import IO, Any, BinaryIO
 
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
+from scratchlm.base import piped
 from scratchlm.base.confine import limit_memory, limit_time, own_stream
 from scratchlm.base.errors import CheckpointError, DataError
 from scratchlm.tokenizer.chat_sandbox import Program
@@ -164,11 +165,7 @@ class Renderer:
         process, self._process = self._process, None
         self._numbers = {}
         if process:
-            process.kill()
-            process.wait()
-            for pipe in _pipes(process):
-                with suppress(BrokenPipeError):  # what it had not read yet
-                    pipe.close()
+            piped.end(process)
 
     def _ask(self, source: str, task: Task | None) -> dict[str, Any]:
         with self._lock:
@@ -191,7 +188,7 @@ class Renderer:
     def _talk(
         self, process: subprocess.Popen[bytes], source: str, task: Task | None
     ) -> dict[str, Any] | None:
-        requests, answers = _pipes(process)
+        requests, answers = piped.pipes(process)
         question: dict[str, Any] = {"task": task and vars(task)}
         if source not in self._numbers:
             self._numbers[source] = len(self._numbers)
@@ -221,16 +218,10 @@ def renderer(process: int) -> Renderer:
     return Renderer()
 
 
-def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    return process.stdin, process.stdout
-
-
 def _started() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", _START, json.dumps(sys.path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    if _receive(_pipes(process)[1]) != _READY:
+    if _receive(piped.pipes(process)[1]) != _READY:
         raise AssertionError("the process for chat templates did not start; see its message above")
     return process
 
