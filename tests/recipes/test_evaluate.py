@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scratchlm.base.errors import DataError
+from scratchlm.base.errors import ConfigError, DataError
 from scratchlm.checkpoint.folder import save_model
 from scratchlm.cli.main import main
 from scratchlm.evaluation.summary import load_evaluation
@@ -14,6 +14,7 @@ from scratchlm.model.classifier import Classifier
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 from scratchlm.recipes.evaluate import EvaluateConfig, evaluate
+from scratchlm.recipes.export_model import export_model
 from scratchlm.tokenizer.gpt2 import gpt2_tokenizer
 
 
@@ -59,6 +60,12 @@ def test_a_classifier_is_asked_for_labels(folder):
     (task,) = found.tasks
     assert task.confusion is not None
     assert sum(map(sum, task.confusion.matrix)) == task.scores[0].n == 10
+
+
+def test_a_classifier_is_not_exported(folder, tmp_path):
+    with pytest.raises(ConfigError, match="is a classifier, and the other programs write text"):
+        export_model(folder / "classes", tmp_path / "x.gguf")
+    assert not (tmp_path / "x.gguf").exists()
 
 
 def test_a_classifier_finds_the_labels_that_it_knows(folder, tmp_path):

@@ -17,6 +17,7 @@ from scratchlm.examples.labels import Labelled
 from scratchlm.model.config import ModelConfig
 from scratchlm.model.transformer import Transformer
 from scratchlm.recipes.classify import TextClassifier, check_known
+from scratchlm.recipes.export_model import export_model
 from scratchlm.recipes.finetune import finetune, prepare_lesson
 from scratchlm.recipes.finetune_config import (
     ClassifyConfig,
@@ -125,6 +126,8 @@ def test_an_adapter_goes_with_its_base_alone(base, data, tmp_path):
     settings.write_text(json.dumps({**values, "base_model_name_or_path": "gone"}), "utf-8")
     with pytest.raises(CheckpointError, match="adapter of gone, which is not there"):
         load(tmp_path / "run" / "adapter")
+    with pytest.raises(ConfigError, match="is an adapter, without the weights that it changes"):
+        export_model(tmp_path / "run" / "adapter", tmp_path / "x.gguf")
 
 
 def test_four_bits_learn_too(base, data, tmp_path, caplog):
